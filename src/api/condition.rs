@@ -1,0 +1,97 @@
+//! Condition types and reasons, and the one function that sets a condition.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The spec is valid and within bounds that no schema can state.
+pub const ACCEPTED: &str = "Accepted";
+/// The agent can run: the spec is accepted and its account exists as declared.
+pub const READY: &str = "Ready";
+/// Waiting will not help; a person has to change something.
+pub const STALLED: &str = "Stalled";
+
+/// Reasons, in the order of the conditions they appear in.
+pub mod reason {
+    /// `Accepted=True`: the spec is valid.
+    pub const VALID: &str = "Valid";
+    /// `Accepted=False`: the spec breaks a rule that the schema could not state.
+    pub const INVALID: &str = "Invalid";
+    /// `Accepted=False`: a declared token has an audience of the API server itself.
+    pub const AUDIENCE_RESERVED: &str = "AudienceReserved";
+    /// `Ready=True`: the account exists as declared.
+    pub const ACCOUNT_READY: &str = "AccountReady";
+    /// `Ready=False`: a ServiceAccount of that name exists which this identity does not own.
+    pub const ACCOUNT_TAKEN: &str = "AccountTaken";
+    /// `Stalled=False`: nothing waits for a person.
+    pub const PROGRESSING: &str = "Progressing";
+}
+
+/// Sets `next` in `conditions`, keeping `lastTransitionTime` when the status did not change.
+///
+/// The list stays sorted by type so that two computations of one state are equal.
+pub fn set(conditions: &mut Vec<Condition>, next: Condition) {
+    match conditions.iter_mut().find(|c| c.type_ == next.type_) {
+        Some(old) => {
+            let since = if old.status == next.status {
+                old.last_transition_time.clone()
+            } else {
+                next.last_transition_time.clone()
+            };
+            *old = Condition { last_transition_time: since, ..next };
+        }
+        None => conditions.push(next),
+    }
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+}
+
+/// Builds a condition as of `now`.
+pub fn condition(
+    type_: &str,
+    status: bool,
+    reason: &str,
+    message: impl Into<String>,
+    observed_generation: Option<i64>,
+    now: &Time,
+) -> Condition {
+    Condition {
+        type_: type_.to_owned(),
+        status: if status { "True" } else { "False" }.to_owned(),
+        reason: reason.to_owned(),
+        message: message.into(),
+        observed_generation,
+        last_transition_time: now.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::jiff::Timestamp;
+
+    fn at(second: i64) -> Time {
+        Time(Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn transition_time_moves_only_with_the_status() {
+        let mut all = vec![];
+        set(&mut all, condition(READY, false, "A", "a", Some(1), &at(1)));
+        set(&mut all, condition(READY, false, "B", "b", Some(2), &at(2)));
+        assert_eq!(all[0].last_transition_time, at(1));
+        assert_eq!((all[0].reason.as_str(), all[0].observed_generation), ("B", Some(2)));
+        set(&mut all, condition(READY, true, "C", "c", Some(2), &at(3)));
+        assert_eq!(all[0].last_transition_time, at(3));
+        assert_eq!(all.len(), 1);
+    }
+
+    #[test]
+    fn order_does_not_depend_on_the_order_of_setting() {
+        let (mut left, mut right) = (vec![], vec![]);
+        for type_ in [READY, ACCEPTED, STALLED] {
+            set(&mut left, condition(type_, true, "R", "m", None, &at(1)));
+        }
+        for type_ in [STALLED, READY, ACCEPTED] {
+            set(&mut right, condition(type_, true, "R", "m", None, &at(1)));
+        }
+        assert_eq!(left, right);
+    }
+}

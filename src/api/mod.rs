@@ -1,0 +1,34 @@
+//! The vocabulary people write in YAML: the kinds of group `deputy.dev`, and the names Deputy puts on objects.
+//!
+//! Wire form only. Nothing here decides anything; [`crate::index`] turns these types into validated ones.
+
+pub mod condition;
+pub mod crd;
+pub mod v1alpha1;
+
+/// API group of every kind of Deputy.
+pub const GROUP: &str = "deputy.dev";
+
+/// Field manager of everything the controller applies.
+pub const FIELD_MANAGER: &str = "deputy-controller";
+
+/// Label on pods and pod templates: the name of the `AgentIdentity` (same namespace) the pod is to run as.
+pub const AGENT_LABEL: &str = "deputy.dev/agent";
+
+/// Annotation stamped on agents' pods at admission: the uid of the `AgentIdentity` they were admitted for.
+pub const IDENTITY_UID_ANNOTATION: &str = "deputy.dev/identity-uid";
+
+/// Annotation on pods and pod templates: the one container that receives the agent's tokens.
+pub const CONTAINER_ANNOTATION: &str = "deputy.dev/container";
+
+/// kubectl's annotation for the container a person means when he names none; the fallback for [`CONTAINER_ANNOTATION`].
+pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
+
+/// Label on namespaces that says how far Deputy's admission reaches there; `all`: every pod must be an agent's.
+pub const ENFORCE_LABEL: &str = "deputy.dev/enforce";
+
+/// Prefix of managed ServiceAccount names. Reserved cluster-wide: only the controller writes such accounts.
+pub const ACCOUNT_PREFIX: &str = "agent.";
+
+/// Label on everything the controller makes, with value `deputy`.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";

@@ -1,0 +1,166 @@
+//! `AgentIdentity`: one agent, one principal.
+
+#![expect(
+    unreachable_pub,
+    reason = "the KubeSchema derive repeats each struct, with its visibility, inside a function"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An agent's identity, declared. Deputy gives it a ServiceAccount of its own, `agent.<name>`, and makes every
+/// pod that carries the label `deputy.dev/agent: <name>` run as that account, with nothing but short-lived,
+/// audience-bound tokens.
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
+#[kube(
+    group = "deputy.dev",
+    version = "v1alpha1",
+    kind = "AgentIdentity",
+    plural = "agentidentities",
+    singular = "agentidentity",
+    shortname = "agid",
+    category = "deputy",
+    namespaced,
+    status = "AgentIdentityStatus",
+    doc = "An agent's identity. Deputy gives it a ServiceAccount of its own and makes every pod labelled deputy.dev/agent: <name> run as that account, with nothing but short-lived, audience-bound tokens.",
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')").message(
+        "metadata.name must be a DNS label of at most 63 characters without dots: it is a label value and part of the ServiceAccount's name"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.pods.active"),
+    printcolumn(name = "Owner", type_ = "string", json_path = ".spec.owner"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Principal", type_ = "string", json_path = ".status.principal", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.tokens) || self.tokens.all(t, self.tokens.exists_one(u, u.audience == t.audience))")
+        .message("spec.tokens: each audience may be declared once")
+)]
+pub struct AgentIdentitySpec {
+    /// Who answers for this agent: a person's or a team's address. Shown wherever the agent is.
+    #[schemars(length(min = 1, max = 253))]
+    pub owner: String,
+
+    /// What the agent does, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+
+    /// The only way to shape the managed ServiceAccount `agent.<name>`: edits of the account itself are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ManagedAccountSpec>,
+
+    /// Whether the agent's container receives a token for the Kubernetes API. What that token may do is up to the
+    /// RBAC bound to the account.
+    #[serde(default, rename = "kubernetesAPIAccess")]
+    pub kubernetes_api_access: KubernetesApiAccess,
+
+    /// Projected tokens the agent's container receives, each for exactly one audience, at
+    /// /var/run/secrets/deputy.dev/tokens/<name>.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub tokens: Vec<AgentToken>,
+}
+
+/// What the managed ServiceAccount carries.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedAccountSpec {
+    /// Secrets of this namespace to pull images with. The agent's pods get exactly these, never those of the
+    /// `default` account.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub image_pull_secrets: Vec<PullSecret>,
+}
+
+/// A Secret of the same namespace, by name.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PullSecret {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// Whether an agent's container receives a token for the Kubernetes API.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum KubernetesApiAccess {
+    /// No token for the Kubernetes API.
+    #[default]
+    None,
+    /// A token that lives an hour, at the path where clients look for it.
+    Token,
+}
+
+/// One projected token.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentToken {
+    /// Name of the token's file.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// The token's only audience: who may accept it. The API server's own audiences are refused.
+    #[schemars(length(min = 1, max = 512))]
+    pub audience: String,
+
+    /// Seconds the token lives, 600 to 3600. The kubelet renews the file when four fifths of it are over.
+    #[serde(default = "default_expiration_seconds")]
+    #[schemars(range(min = 600, max = 3600))]
+    pub expiration_seconds: i32,
+}
+
+/// Lifetime of a token when none is declared; also the longest one.
+fn default_expiration_seconds() -> i32 {
+    3600
+}
+
+/// What Deputy observed.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentIdentityStatus {
+    /// The managed ServiceAccount, once it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ManagedAccountStatus>,
+
+    /// The agent's principal: its SPIFFE ID in the cluster's trust domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub principal: Option<String>,
+
+    /// The agent's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCounts>,
+
+    /// Accepted, Ready and Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A ServiceAccount as observed.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedAccountStatus {
+    /// Name of the account.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Uid of the account: tokens issued for another uid are dead.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// How many pods run as the agent.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodCounts {
+    /// Pods labelled for this agent that have not ended.
+    pub active: i32,
+}

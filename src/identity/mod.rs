@@ -1,0 +1,7 @@
+//! Who: the names a principal has. Plain data and parsers; no I/O.
+
+mod account;
+mod principal;
+
+pub use account::{account_name, account_username, agent_of_account};
+pub use principal::{InvalidTrustDomain, TrustDomain};

@@ -1,0 +1,157 @@
+//! The validated world.
+//!
+//! Watch events go in, an immutable [`Snapshot`] comes out; whoever decides takes one snapshot per request and sees
+//! one world. Synchronous and free of I/O: [`crate::runtime`] feeds it.
+//!
+//! An object that is invalid or cannot be read stays in the index as *that*, and grants nothing. Objects only ever
+//! grant, so forgetting one can close a door but never open one.
+
+mod account;
+mod identity;
+mod snapshot;
+
+pub use account::{Account, owning_identity};
+pub use identity::{Identity, Invalid, ReservedAudiences, Token};
+pub use snapshot::{Snapshot, Standing};
+
+use crate::api::v1alpha1::AgentIdentity;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use snapshot::{Entry, NamespaceWorld};
+use std::{collections::HashMap, sync::Arc};
+
+/// Name of the account Kubernetes gives to pods that name none.
+pub const DEFAULT_ACCOUNT: &str = "default";
+
+/// An object as a watch delivers it: read, or at least named.
+#[derive(Debug)]
+pub enum Observed<T> {
+    /// The object.
+    Object(Box<T>),
+    /// An object whose content could not be decoded, and why.
+    Unreadable {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The decoder's message.
+        why: String,
+    },
+}
+
+/// Builds snapshots from events. Owned by one task.
+#[derive(Debug)]
+pub struct Index {
+    reserved: ReservedAudiences,
+    current: Arc<Snapshot>,
+}
+
+impl Index {
+    /// An empty world in which tokens for `reserved` audiences are refused.
+    pub fn new(reserved: ReservedAudiences) -> Self {
+        Self { reserved, current: Arc::default() }
+    }
+
+    /// The world as of the last event.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current)
+    }
+
+    /// An identity appeared or changed.
+    pub fn apply_identity(&mut self, observed: Observed<AgentIdentity>) {
+        let (namespace, name, entry) = self.entry(observed);
+        self.change(&namespace, |world| {
+            world.identities.insert(name, entry);
+        });
+    }
+
+    /// An identity is gone.
+    pub fn delete_identity(&mut self, namespace: &str, name: &str) {
+        self.change(namespace, |world| {
+            world.identities.remove(name);
+        });
+    }
+
+    /// The full list of identities: what is not in it is gone.
+    pub fn reset_identities(&mut self, all: Vec<Observed<AgentIdentity>>) {
+        let mut fresh: HashMap<String, HashMap<String, Entry>> = HashMap::new();
+        for observed in all {
+            let (namespace, name, entry) = self.entry(observed);
+            fresh.entry(namespace).or_default().insert(name, entry);
+        }
+        self.change_all(fresh, |world, identities| world.identities = identities);
+    }
+
+    /// An account appeared or changed. Accounts that are neither managed by name nor `default` are not kept.
+    pub fn apply_account(&mut self, account: &ServiceAccount) {
+        let Some((namespace, name, account)) = account::kept(account) else { return };
+        self.change(&namespace, |world| {
+            world.accounts.insert(name, account);
+        });
+    }
+
+    /// An account is gone.
+    pub fn delete_account(&mut self, namespace: &str, name: &str) {
+        if account::is_kept(name) {
+            self.change(namespace, |world| {
+                world.accounts.remove(name);
+            });
+        }
+    }
+
+    /// The full list of accounts: what is not in it is gone.
+    pub fn reset_accounts(&mut self, all: &[ServiceAccount]) {
+        let mut fresh: HashMap<String, HashMap<String, Account>> = HashMap::new();
+        for (namespace, name, account) in all.iter().filter_map(account::kept) {
+            fresh.entry(namespace).or_default().insert(name, account);
+        }
+        self.change_all(fresh, |world, accounts| world.accounts = accounts);
+    }
+
+    fn entry(&self, observed: Observed<AgentIdentity>) -> (String, String, Entry) {
+        match observed {
+            Observed::Object(object) => {
+                let namespace = object.metadata.namespace.clone().unwrap_or_default();
+                let name = object.metadata.name.clone().unwrap_or_default();
+                let entry =
+                    Identity::validate(&object, &self.reserved).map_err(|invalid| invalid.to_string());
+                (namespace, name, entry)
+            }
+            Observed::Unreadable { namespace, name, why } => {
+                (namespace, name, Err(format!("it cannot be read: {why}")))
+            }
+        }
+    }
+
+    fn change(&mut self, namespace: &str, edit: impl FnOnce(&mut NamespaceWorld)) {
+        let mut next = Snapshot::clone(&self.current);
+        let mut world = next.namespaces.get(namespace).map(|w| NamespaceWorld::clone(w)).unwrap_or_default();
+        edit(&mut world);
+        next.put(namespace, world);
+        next.version += 1;
+        self.current = Arc::new(next);
+    }
+
+    fn change_all<T: Default>(
+        &mut self,
+        mut fresh: HashMap<String, T>,
+        edit: impl Fn(&mut NamespaceWorld, T),
+    ) {
+        let mut next = Snapshot::clone(&self.current);
+        let known: Vec<String> = next.namespaces.keys().cloned().collect();
+        for namespace in known {
+            let mut world = NamespaceWorld::clone(&next.namespaces[&namespace]);
+            edit(&mut world, fresh.remove(&namespace).unwrap_or_default());
+            next.put(&namespace, world);
+        }
+        for (namespace, values) in fresh {
+            let mut world = NamespaceWorld::default();
+            edit(&mut world, values);
+            next.put(&namespace, world);
+        }
+        next.version += 1;
+        self.current = Arc::new(next);
+    }
+}
+
+#[cfg(test)]
+mod tests;

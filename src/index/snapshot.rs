@@ -1,0 +1,94 @@
+//! One immutable world, and the questions it answers.
+
+use super::{Account, Identity};
+use crate::identity::account_name;
+use std::{collections::HashMap, sync::Arc};
+
+/// An identity, or why it grants nothing.
+pub(super) type Entry = Result<Identity, String>;
+
+/// What is known of one namespace.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NamespaceWorld {
+    pub(super) identities: HashMap<String, Entry>,
+    pub(super) accounts: HashMap<String, Account>,
+}
+
+impl NamespaceWorld {
+    fn is_empty(&self) -> bool {
+        self.identities.is_empty() && self.accounts.is_empty()
+    }
+}
+
+/// The world as one request sees it. Namespaces are shared between successive snapshots, so a change costs a copy of
+/// one namespace and of the table of namespaces.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Counts the events this world was made from; goes on record with each decision.
+    pub version: u64,
+    pub(super) namespaces: HashMap<String, Arc<NamespaceWorld>>,
+}
+
+/// Where an agent's name stands in a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing<'a> {
+    /// The identity exists, but its account does not (yet).
+    AccountMissing(&'a Identity),
+    /// The account of that name is not the identity's own.
+    AccountTaken(&'a Identity),
+    /// Somebody asked for the identity's deletion.
+    Deleting(&'a Identity),
+    /// The identity is invalid or unreadable; the text says why.
+    Invalid(&'a str),
+    /// No identity of that name.
+    Unknown,
+    /// The identity is valid and its account exists.
+    Valid(&'a Identity),
+}
+
+impl Snapshot {
+    /// Where the agent `name` of `namespace` stands.
+    pub fn standing(&self, namespace: &str, name: &str) -> Standing<'_> {
+        let Some(world) = self.namespaces.get(namespace) else { return Standing::Unknown };
+        let identity = match world.identities.get(name) {
+            None => return Standing::Unknown,
+            Some(Err(why)) => return Standing::Invalid(why),
+            Some(Ok(identity)) => identity,
+        };
+        if identity.deleting {
+            return Standing::Deleting(identity);
+        }
+        match world.accounts.get(&account_name(name)) {
+            None => Standing::AccountMissing(identity),
+            Some(account) if account.identity_uid.as_ref() == Some(&identity.uid) => {
+                Standing::Valid(identity)
+            }
+            // The account of a predecessor with the same name is on its way out: the garbage collector removes it.
+            Some(account) if account.identity_uid.is_some() => Standing::AccountMissing(identity),
+            Some(_) => Standing::AccountTaken(identity),
+        }
+    }
+
+    /// The account `name` of `namespace`, if the index keeps it.
+    pub fn account(&self, namespace: &str, name: &str) -> Option<&Account> {
+        self.namespaces.get(namespace)?.accounts.get(name)
+    }
+
+    /// Every identity that is valid in itself, in no order.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.namespaces.values().flat_map(|world| world.identities.values().filter_map(|e| e.as_ref().ok()))
+    }
+
+    /// How many identities grant nothing because they are invalid or unreadable.
+    pub fn invalid_identities(&self) -> usize {
+        self.namespaces.values().flat_map(|world| world.identities.values()).filter(|e| e.is_err()).count()
+    }
+
+    pub(super) fn put(&mut self, namespace: &str, world: NamespaceWorld) {
+        if world.is_empty() {
+            self.namespaces.remove(namespace);
+        } else {
+            self.namespaces.insert(namespace.to_owned(), Arc::new(world));
+        }
+    }
+}

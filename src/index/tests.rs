@@ -1,0 +1,139 @@
+use super::*;
+use serde_json::json;
+
+fn identity(name: &str, uid: &str) -> AgentIdentity {
+    serde_json::from_value(json!({
+        "apiVersion": "deputy.dev/v1alpha1", "kind": "AgentIdentity",
+        "metadata": {"name": name, "namespace": "ns", "uid": uid, "generation": 1},
+        "spec": {"owner": "o@example.com", "tokens": [{"name": "t", "audience": "https://a.example.com"}]},
+    }))
+    .unwrap()
+}
+
+fn account(name: &str, owner_uid: Option<&str>) -> ServiceAccount {
+    let owners: Vec<_> = owner_uid
+        .map(|uid| {
+            json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentIdentity", "name": "a", "uid": uid,
+                   "controller": true})
+        })
+        .into_iter()
+        .collect();
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "ns", "uid": "account", "ownerReferences": owners},
+        "imagePullSecrets": [{"name": "s"}],
+    }))
+    .unwrap()
+}
+
+fn observed(object: AgentIdentity) -> Observed<AgentIdentity> {
+    Observed::Object(Box::new(object))
+}
+
+#[test]
+fn standing_follows_identity_and_account() {
+    let mut index = Index::new(ReservedAudiences::default());
+    assert_eq!(index.snapshot().standing("ns", "a"), Standing::Unknown);
+
+    index.apply_identity(observed(identity("a", "u1")));
+    let snapshot = index.snapshot();
+    assert!(matches!(snapshot.standing("ns", "a"), Standing::AccountMissing(i) if i.uid == "u1"));
+    assert_eq!(snapshot.standing("other", "a"), Standing::Unknown);
+
+    index.apply_account(&account("agent.a", None));
+    assert!(matches!(index.snapshot().standing("ns", "a"), Standing::AccountTaken(_)));
+    index.apply_account(&account("agent.a", Some("predecessor")));
+    assert!(matches!(index.snapshot().standing("ns", "a"), Standing::AccountMissing(_)));
+    index.apply_account(&account("agent.a", Some("u1")));
+    assert!(matches!(index.snapshot().standing("ns", "a"), Standing::Valid(_)));
+
+    index.delete_account("ns", "agent.a");
+    assert!(matches!(index.snapshot().standing("ns", "a"), Standing::AccountMissing(_)));
+    index.delete_identity("ns", "a");
+    assert_eq!(index.snapshot().standing("ns", "a"), Standing::Unknown);
+}
+
+#[test]
+fn a_deleting_identity_is_not_valid() {
+    let mut index = Index::new(ReservedAudiences::default());
+    index.apply_account(&account("agent.a", Some("u1")));
+    let mut object = identity("a", "u1");
+    object.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
+    index.apply_identity(observed(object));
+    assert!(matches!(index.snapshot().standing("ns", "a"), Standing::Deleting(_)));
+}
+
+#[test]
+fn an_older_snapshot_does_not_change() {
+    let mut index = Index::new(ReservedAudiences::default());
+    let before = index.snapshot();
+    index.apply_identity(observed(identity("a", "u1")));
+    assert_eq!(before.standing("ns", "a"), Standing::Unknown);
+    assert!(index.snapshot().version > before.version);
+}
+
+#[test]
+fn unreadable_and_invalid_identities_grant_nothing_and_say_why() {
+    let mut index = Index::new(["api".to_owned()].into_iter().collect());
+    index.apply_identity(Observed::Unreadable {
+        namespace: "ns".into(),
+        name: "a".into(),
+        why: "missing field `owner`".into(),
+    });
+    assert_eq!(
+        index.snapshot().standing("ns", "a"),
+        Standing::Invalid("it cannot be read: missing field `owner`")
+    );
+    let mut object = identity("b", "u2");
+    object.spec.tokens[0].audience = "api".into();
+    index.apply_identity(observed(object));
+    assert!(
+        matches!(index.snapshot().standing("ns", "b"), Standing::Invalid(why) if why.contains("kubernetesAPIAccess"))
+    );
+    assert_eq!(index.snapshot().invalid_identities(), 2);
+    assert_eq!(index.snapshot().identities().count(), 0);
+}
+
+#[test]
+fn a_reset_forgets_what_it_does_not_list() {
+    let mut index = Index::new(ReservedAudiences::default());
+    index.apply_identity(observed(identity("a", "u1")));
+    index.apply_account(&account("agent.a", Some("u1")));
+    index.reset_identities(vec![observed(identity("b", "u2"))]);
+    assert_eq!(index.snapshot().standing("ns", "a"), Standing::Unknown);
+    assert!(matches!(index.snapshot().standing("ns", "b"), Standing::AccountMissing(_)));
+    index.reset_accounts(&[account("agent.b", Some("u2")), account("default", None), account("web", None)]);
+    assert!(matches!(index.snapshot().standing("ns", "b"), Standing::Valid(_)));
+    assert_eq!(index.snapshot().account("ns", "default").unwrap().image_pull_secrets, ["s"]);
+    assert_eq!(index.snapshot().account("ns", "web"), None);
+}
+
+#[test]
+fn what_the_schema_refuses_the_conversion_refuses_too() {
+    let reserved = ReservedAudiences::default();
+    let with = |edit: fn(&mut AgentIdentity)| {
+        let mut object = identity("a", "u");
+        edit(&mut object);
+        Identity::validate(&object, &reserved).unwrap_err()
+    };
+    assert_eq!(with(|o| o.spec.owner = " ".into()), Invalid::OwnerMissing);
+    assert_eq!(with(|o| o.metadata.name = Some("a.b".into())), Invalid::Name("a.b".into()));
+    assert_eq!(with(|o| o.metadata.name = Some("a".repeat(64))), Invalid::Name("a".repeat(64)));
+    assert_eq!(with(|o| o.metadata.uid = None), Invalid::Incomplete("uid"));
+    assert_eq!(with(|o| o.spec.tokens[0].name = "../t".into()), Invalid::TokenName("../t".into()));
+    assert_eq!(with(|o| o.spec.tokens[0].audience.clear()), Invalid::TokenAudienceMissing("t".into()));
+    for seconds in [599, 3601, 3607, 0, -1] {
+        let mut object = identity("a", "u");
+        object.spec.tokens[0].expiration_seconds = seconds;
+        assert_eq!(
+            Identity::validate(&object, &reserved),
+            Err(Invalid::TokenExpiration { name: "t".into(), seconds })
+        );
+    }
+    let repeated = with(|o| {
+        let mut second = o.spec.tokens[0].clone();
+        second.name = "u".into();
+        o.spec.tokens.push(second);
+    });
+    assert_eq!(repeated, Invalid::TokenRepeated("https://a.example.com".into()));
+}

@@ -1,0 +1,19 @@
+//! Deputy gives every AI agent on Kubernetes an identity of its own.
+//!
+//! The house, from the ground up. A room may use the rooms above it in this list and no other (the layering test
+//! holds it to that):
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`api`] | the custom resources as people write them; names on objects |
+//! | [`identity`] | what principals are called |
+//! | [`index`] | watch events in, one immutable validated [`index::Snapshot`] out |
+//! | [`policy`] | the decisions: the rules, `mutate`, `admit`; pure |
+//! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
+//! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
+//! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
+//! | [`cmd`] | the command line and the composition roots |
+
+pub mod api;
+pub mod identity;
+pub mod index;

@@ -1,0 +1,3 @@
+//! The `deputy` binary: everything is in the library.
+
+fn main() {}
