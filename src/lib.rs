@@ -17,3 +17,4 @@
 pub mod api;
 pub mod identity;
 pub mod index;
+pub mod policy;

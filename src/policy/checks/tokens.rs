@@ -1,0 +1,94 @@
+//! AI101–AI104, AI108: tokens, and the places where they lie.
+
+use crate::{
+    index::Identity,
+    policy::{
+        Finding, Settings,
+        facts::{Container, Mount, PodFacts, TokenProjection, Volume},
+        managed::{self, INJECTED_PREFIX},
+        mount_path::{self, Relation},
+        rule::{AI101, AI102, AI103, AI104, AI108},
+    },
+};
+
+/// Checks tokens against the identity; what depends on it is left out when it is not known, since the pod is then
+/// refused for that.
+pub(in crate::policy) fn check(
+    facts: &PodFacts<'_>,
+    identity: Option<&Identity>,
+    settings: &Settings,
+    findings: &mut Vec<Finding>,
+) {
+    if facts.automount != Some(false) {
+        findings.push(Finding::deny(&AI101, "spec.automountServiceAccountToken", "is not false"));
+    }
+    for volume in &facts.volumes {
+        if volume.name.starts_with(INJECTED_PREFIX) {
+            let message = format!("is named like the volume Kubernetes injects ({INJECTED_PREFIX}*)");
+            findings.push(Finding::deny(&AI108, volume.path(".name"), message));
+        }
+        for (index, token) in volume.tokens() {
+            let at = volume.path(&format!(".projected.sources[{index}].serviceAccountToken"));
+            findings.extend(lifetime(token, &at));
+            findings.extend(audience(token, identity, settings, &at));
+        }
+    }
+    for container in &facts.containers {
+        check_mounts(facts, container, findings);
+    }
+}
+
+fn lifetime(token: &TokenProjection<'_>, at: &str) -> Option<Finding> {
+    // Absent means 3600, the longest allowed.
+    let seconds = token.expiration_seconds.filter(|seconds| !(600..=3600).contains(seconds))?;
+    Some(Finding::deny(&AI103, format!("{at}.expirationSeconds"), format!("is {seconds}")))
+}
+
+fn audience(
+    token: &TokenProjection<'_>,
+    identity: Option<&Identity>,
+    settings: &Settings,
+    at: &str,
+) -> Option<Finding> {
+    let identity = identity?;
+    let at = format!("{at}.audience");
+    match token.audience {
+        None if identity.kubernetes_api_access => None,
+        None => Some(Finding::deny(&AI102, at, "is empty, which means the Kubernetes API")),
+        Some(audience) if settings.reserved.contains(audience) => (!identity.kubernetes_api_access)
+            .then(|| Finding::deny(&AI102, at, format!("{audience:?} is the Kubernetes API's"))),
+        Some(audience) if identity.tokens.iter().any(|declared| declared.audience == audience) => None,
+        Some(audience) if settings.allowed_audiences.contains(audience) => None,
+        Some(audience) => {
+            let message = format!("{audience:?} is not declared by AgentIdentity {:?}", identity.name);
+            Some(Finding::deny(&AI104, at, message))
+        }
+    }
+}
+
+/// Nothing but the managed volumes may be mounted at, under or above the managed paths; above, an empty directory may:
+/// only the pod itself writes there, and `/run` as one is common.
+pub(in crate::policy) fn check_mounts(
+    facts: &PodFacts<'_>,
+    container: &Container<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    for (index, mount) in container.mounts.iter().enumerate() {
+        let counterfeit = [mount_path::SERVICE_ACCOUNT, mount_path::DEPUTY]
+            .into_iter()
+            .find(|managed| is_counterfeit(mount, managed, facts.volume(mount.volume)));
+        if let Some(managed) = counterfeit {
+            let at = container.path(&format!(".volumeMounts[{index}].mountPath"));
+            let message = format!("volume {:?} is mounted over {managed}", mount.volume);
+            findings.push(Finding::deny(&AI108, at, message));
+        }
+    }
+}
+
+fn is_counterfeit(mount: &Mount<'_>, managed: &str, volume: Option<&Volume<'_>>) -> bool {
+    match mount_path::relation(mount.path, managed) {
+        Relation::Apart => false,
+        Relation::Above => !volume.is_some_and(Volume::starts_empty),
+        Relation::Inside => !managed::belongs_at(mount.volume, mount.path),
+    }
+}

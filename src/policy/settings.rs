@@ -1,0 +1,43 @@
+//! What the platform team may widen, by chart values; the same for every agent.
+
+use super::formats::{FormatError, Formats};
+use crate::index::ReservedAudiences;
+use std::collections::BTreeSet;
+
+/// The installation's settings for admission.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Audiences of the API server.
+    pub reserved: ReservedAudiences,
+    /// Audiences any agent's pod may carry a token for without declaring it: those of a service mesh's sidecars.
+    pub allowed_audiences: BTreeSet<String>,
+    /// CSI drivers an agent's pod may use inline.
+    pub allowed_csi_drivers: BTreeSet<String>,
+    /// Kinds of sources known beyond the built-in ones.
+    pub known: KnownKinds,
+    /// Formats of keys that are refused in clear text.
+    pub formats: Formats,
+}
+
+/// Kinds that AI212 would refuse as unknown, and which the platform team knows to carry no credential.
+#[derive(Clone, Debug, Default)]
+pub struct KnownKinds {
+    /// Keys under `spec.volumes[*]`.
+    pub volumes: BTreeSet<String>,
+    /// Keys under `spec.volumes[*].projected.sources[*]`.
+    pub projections: BTreeSet<String>,
+    /// Keys under `env[*].valueFrom`.
+    pub env_sources: BTreeSet<String>,
+    /// Keys under `envFrom[*]`.
+    pub env_from_sources: BTreeSet<String>,
+}
+
+impl Settings {
+    /// The settings of an installation that widens nothing, with the built-in formats.
+    ///
+    /// # Errors
+    /// When the built-in format file is broken, which a test rules out.
+    pub fn builtin(reserved: ReservedAudiences) -> Result<Self, FormatError> {
+        Ok(Self { reserved, formats: Formats::builtin()?, ..Self::default() })
+    }
+}
