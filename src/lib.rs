@@ -17,4 +17,6 @@
 pub mod api;
 pub mod identity;
 pub mod index;
+pub mod metrics;
 pub mod policy;
+pub mod runtime;

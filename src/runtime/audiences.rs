@@ -1,0 +1,93 @@
+//! The API server's own audiences, read from the token Kubernetes mounts into our pod.
+//!
+//! No API of Kubernetes tells them. Our own default token was issued for exactly them, so its `aud` claim is the
+//! truth, whatever flags the API server was started with.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use std::{fs, io, path::Path};
+
+/// Where Kubernetes mounts a pod's default token.
+pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// Why the audiences are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no token to read.
+    #[error(
+        "cannot read {path}: {source}; the pod needs its ServiceAccount token mounted (automountServiceAccountToken: true), or give --api-audience"
+    )]
+    NoToken {
+        /// Where it should be.
+        path: String,
+        /// What the file system says.
+        source: io::Error,
+    },
+    /// The file holds no token of the expected form.
+    #[error("{path} holds no JSON Web Token with audiences; give --api-audience")]
+    NoAudience {
+        /// Where it is.
+        path: String,
+    },
+}
+
+/// Reads the audiences of the token at `path`.
+///
+/// # Errors
+/// When there is no token, or none with audiences.
+pub fn read(path: &Path) -> Result<Vec<String>, Error> {
+    let shown = || path.display().to_string();
+    let token = fs::read_to_string(path).map_err(|source| Error::NoToken { path: shown(), source })?;
+    parse(&token).ok_or_else(|| Error::NoAudience { path: shown() })
+}
+
+/// The `aud` claim of a token, unverified: the token is our own.
+fn parse(token: &str) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audience {
+        One(String),
+        Many(Vec<String>),
+    }
+    #[derive(Deserialize)]
+    struct Claims {
+        aud: Audience,
+    }
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
+    let audiences = match serde_json::from_slice::<Claims>(&payload).ok()?.aud {
+        Audience::One(audience) => vec![audience],
+        Audience::Many(audiences) => audiences,
+    };
+    (!audiences.is_empty() && audiences.iter().all(|a| !a.is_empty())).then_some(audiences)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(payload: &str) -> String {
+        format!("h.{}.s\n", BASE64_URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    #[test]
+    fn audiences_are_a_list_or_one() {
+        assert_eq!(parse(&token(r#"{"aud":["a","b"],"exp":1}"#)).unwrap(), ["a", "b"]);
+        assert_eq!(parse(&token(r#"{"aud":"a"}"#)).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn anything_else_is_no_answer() {
+        for bad in [r#"{"aud":[]}"#, r#"{"aud":""}"#, r#"{"sub":"x"}"#, "no json"] {
+            assert_eq!(parse(&token(bad)), None, "{bad}");
+        }
+        for bad in ["", "a", "a.!!.c"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_missing_token_says_what_to_do() {
+        let error = read(Path::new("/nonexistent")).unwrap_err();
+        assert!(error.to_string().contains("automountServiceAccountToken: true"), "{error}");
+    }
+}

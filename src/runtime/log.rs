@@ -1,0 +1,28 @@
+//! Structured logs on standard error.
+
+use clap::ValueEnum;
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Sets the process' log up. `level` is a tracing filter such as `info` or `info,deputy::admission=debug`.
+///
+/// # Errors
+/// When `level` is no filter.
+pub fn init(format: Format, level: &str) -> Result<(), ParseError> {
+    let filter: EnvFilter = level.parse()?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call keeps the first set-up: that is the process' own, and losing a line is no reason to end.
+    let _ = match format {
+        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Text => builder.try_init(),
+    };
+    Ok(())
+}

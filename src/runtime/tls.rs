@@ -1,0 +1,121 @@
+//! The serving certificate: watched in its Secret by name, swapped without a restart.
+//!
+//! The Secret is watched and not mounted: the kubelet refreshes a mounted one up to a minute late, and a rotated CA
+//! must not wait for that.
+
+use crate::metrics::CertificateMetrics;
+use arc_swap::ArcSwapOption;
+use futures::StreamExt;
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use kube::{
+    Api, Client,
+    runtime::{WatchStreamExt, watcher},
+};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use std::{pin::pin, sync::Arc};
+use tokio::sync::watch;
+use x509_parser::parse_x509_certificate;
+
+/// Holds the certificate in use.
+#[derive(Debug, Default)]
+pub struct Resolver(ArcSwapOption<CertifiedKey>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
+
+/// Why a Secret's content cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// A key of the Secret is missing or no PEM.
+    #[error("{0} is missing or holds no PEM of that kind")]
+    Pem(&'static str),
+    /// Certificate and private key do not belong together, or are of no known kind.
+    #[error("tls.crt and tls.key cannot be used together: {0}")]
+    Pair(#[from] rustls::Error),
+    /// The certificate cannot be read.
+    #[error("tls.crt holds no X.509 certificate")]
+    Certificate,
+}
+
+impl Resolver {
+    /// Takes a certificate chain and its key, both PEM, into use; returns when it ends.
+    ///
+    /// # Errors
+    /// When they cannot serve; what was in use stays.
+    pub fn use_pair(&self, certificates: &[u8], key: &[u8]) -> Result<Timestamp, Unusable> {
+        let chain = CertificateDer::pem_slice_iter(certificates)
+            .collect::<Result<Vec<_>, _>>()
+            .ok()
+            .filter(|chain| !chain.is_empty())
+            .ok_or(Unusable::Pem("tls.crt"))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Unusable::Pem("tls.key"))?;
+        let ends = not_after(&chain[0]).ok_or(Unusable::Certificate)?;
+        let pair = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())?;
+        self.0.store(Some(Arc::new(pair)));
+        Ok(ends)
+    }
+}
+
+fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+}
+
+/// A TLS configuration that serves what `resolver` holds, over HTTP/2 and HTTP/1.1.
+///
+/// # Errors
+/// When the cryptographic provider lacks the protocol versions, which it does not.
+pub fn server_config(resolver: Arc<Resolver>) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Keeps `resolver` current with the Secret `name` for ever. `loaded` turns true with the first usable pair. A pair
+/// that cannot serve is logged and counted, and the one before stays in use.
+pub async fn follow_secret(
+    client: Client,
+    namespace: &str,
+    name: &str,
+    resolver: Arc<Resolver>,
+    loaded: watch::Sender<bool>,
+    metrics: Arc<CertificateMetrics>,
+) {
+    let secrets: Api<Secret> = Api::namespaced(client, namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = pin!(watcher(secrets, config).default_backoff().applied_objects());
+    while let Some(event) = events.next().await {
+        let secret = match event {
+            Ok(secret) => secret,
+            Err(error) => {
+                tracing::warn!(secret = name, %error, "watch failed and will be tried again");
+                continue;
+            }
+        };
+        let data = secret.data.unwrap_or_default();
+        let part = |key: &str| data.get(key).map_or(&[][..], |bytes| &bytes.0);
+        match resolver.use_pair(part("tls.crt"), part("tls.key")) {
+            Ok(ends) => {
+                tracing::info!(secret = name, %ends, "serving certificate taken into use");
+                metrics.in_use("serving", ends);
+                loaded.send_replace(true);
+            }
+            Err(error) => {
+                tracing::error!(secret = name, %error, "serving certificate not taken into use");
+                metrics.rejected("serving");
+            }
+        }
+    }
+}
