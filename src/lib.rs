@@ -14,7 +14,9 @@
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
 //! | [`cmd`] | the command line and the composition roots |
 
+pub mod admission;
 pub mod api;
+pub mod cmd;
 pub mod identity;
 pub mod index;
 pub mod metrics;

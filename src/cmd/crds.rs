@@ -1,0 +1,34 @@
+//! `deputy crds`: the CustomResourceDefinitions, as a cluster takes them or as the chart carries them.
+
+use crate::api::crd;
+use clap::Args;
+
+/// The CustomResourceDefinitions.
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// Print them as a template of the Helm chart
+    #[arg(long)]
+    helm: bool,
+}
+
+/// Prints every definition as a YAML document.
+pub(super) fn print(options: &Options) -> anyhow::Result<()> {
+    let mut documents = vec![];
+    for mut definition in crd::all() {
+        if options.helm {
+            let annotations = definition.metadata.annotations.get_or_insert_default();
+            // Uninstalling Deputy must not delete people's objects with the kind.
+            annotations.insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
+        }
+        documents.push(serde_saphyr::to_string(&definition)?);
+    }
+    let text = documents.join("---\n");
+    if options.helm {
+        // Helm would read braces in a description as its own.
+        let text = text.replace("{{", "{{ \"{{\" }}");
+        print!("{{{{- if .Values.crds.install }}}}\n{text}{{{{- end }}}}\n");
+    } else {
+        print!("{text}");
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! `deputy webhook`: watches → index → snapshots; Secret → certificate; reviews → answers.
+
+use super::{ProcessOptions, client};
+use crate::{
+    admission::{self, Limits},
+    index::Index,
+    metrics::{AdmissionMetrics, CertificateMetrics, IndexMetrics, Metrics, Role},
+    policy::{KnownKinds, Settings},
+    runtime::{
+        admin::{self, Check},
+        log, server, shutdown, tls, watch as watches,
+    },
+};
+use anyhow::{Context as _, bail};
+use axum_server::Handle;
+use clap::Args;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// Admission of agents' pods.
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    #[command(flatten)]
+    process: ProcessOptions,
+    /// Where reviews are served
+    #[arg(long, default_value = "0.0.0.0:10250")]
+    address: SocketAddr,
+    /// Seconds a new pod may wait for its identity and account to appear
+    #[arg(long, default_value_t = 2)]
+    mutation_wait_seconds: u64,
+    /// An audience agents' pods may have tokens for without declaring it, such as a service mesh's
+    #[arg(long = "allowed-audience", value_name = "AUDIENCE")]
+    allowed_audiences: Vec<String>,
+    /// A CSI driver agents' pods may use inline
+    #[arg(long = "allowed-csi-driver", value_name = "DRIVER")]
+    allowed_csi_drivers: Vec<String>,
+    /// A volume kind to accept although this version does not know it
+    #[arg(long = "known-volume-kind", value_name = "KIND")]
+    known_volumes: Vec<String>,
+    /// A projected source to accept although this version does not know it
+    #[arg(long = "known-projection-kind", value_name = "KIND")]
+    known_projections: Vec<String>,
+    /// A key of valueFrom to accept although this version does not know it
+    #[arg(long = "known-env-source", value_name = "KIND")]
+    known_env_sources: Vec<String>,
+    /// A key of envFrom to accept although this version does not know it
+    #[arg(long = "known-env-from-source", value_name = "KIND")]
+    known_env_from_sources: Vec<String>,
+}
+
+impl Options {
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let set = |values: &[String]| values.iter().cloned().collect();
+        let mut settings = Settings::builtin(self.process.reserved_audiences()?)?;
+        settings.allowed_audiences = set(&self.allowed_audiences);
+        settings.allowed_csi_drivers = set(&self.allowed_csi_drivers);
+        settings.known = KnownKinds {
+            volumes: set(&self.known_volumes),
+            projections: set(&self.known_projections),
+            env_sources: set(&self.known_env_sources),
+            env_from_sources: set(&self.known_env_from_sources),
+        };
+        Ok(settings)
+    }
+}
+
+/// Runs until asked to stop.
+pub(super) async fn run(options: Options) -> anyhow::Result<()> {
+    let process = &options.process;
+    log::init(process.log_format, &process.log_level)?;
+    let settings = options.settings()?;
+    let client = client().await?;
+    let mut metrics = Metrics::new(Role::Webhook);
+    let index_metrics = IndexMetrics::register(&mut metrics);
+    let certificate_metrics = CertificateMetrics::register(&mut metrics);
+    let admission_metrics = AdmissionMetrics::register(&mut metrics);
+
+    let index = Index::new(settings.reserved.clone());
+    let (snapshots, newest) = watch::channel(index.snapshot());
+    let (synced, is_synced) = watch::channel(false);
+    let (loaded, is_loaded) = watch::channel(false);
+    let (serving, is_serving) = watch::channel(true);
+    let resolver = Arc::new(tls::Resolver::default());
+    let limits =
+        Limits { mutation_wait: Duration::from_secs(options.mutation_wait_seconds), ..Limits::default() };
+    let webhook = Arc::new(admission::Webhook::new(newest, settings, admission_metrics, limits));
+
+    let checks = vec![
+        Check { name: "serving", passed: is_serving },
+        Check { name: "index synced", passed: is_synced.clone() },
+        Check { name: "certificate loaded", passed: is_loaded },
+    ];
+    let (reviews, administration) = (Handle::new(), Handle::new());
+    let secret = format!("{}-webhook-tls", process.fullname);
+    let feed = watches::feed(client.clone(), index, snapshots, synced, index_metrics);
+    let certificate = tls::follow_secret(
+        client,
+        &process.namespace,
+        &secret,
+        Arc::clone(&resolver),
+        loaded,
+        certificate_metrics,
+    );
+    let admin = server::serve(process.admin_address, admin::router(metrics, checks), administration.clone());
+    // Reviews are answered only once the index is complete: before, every agent would look unknown.
+    let admission = async {
+        is_synced.clone().wait_for(|synced| *synced).await?;
+        let config = tls::server_config(resolver)?;
+        server::serve_tls(options.address, config, admission::router(webhook), reviews.clone()).await?;
+        anyhow::Ok(())
+    };
+    let stop = async {
+        shutdown::requested().await?;
+        tracing::info!(drain = ?process.drain(), "asked to stop");
+        serving.send_replace(false);
+        tokio::time::sleep(process.drain()).await;
+        reviews.graceful_shutdown(Some(server::GRACE));
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        () = feed => bail!("the watches ended"),
+        () = certificate => bail!("the watch of Secret {secret} ended"),
+        ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
+        ended = async { tokio::try_join!(admission, stop) } => ended.map(|_| ()),
+    }
+}
