@@ -9,6 +9,7 @@
 //! | [`identity`] | what principals are called |
 //! | [`index`] | watch events in, one immutable validated [`index::Snapshot`] out |
 //! | [`policy`] | the decisions: the rules, `mutate`, `admit`; pure |
+//! | [`metrics`] | every metric, by name |
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
@@ -17,6 +18,7 @@
 pub mod admission;
 pub mod api;
 pub mod cmd;
+pub mod controller;
 pub mod identity;
 pub mod index;
 pub mod metrics;

@@ -1,31 +1,33 @@
-//! The way of one request: bytes within bounds, a review of a kind we registered for, a decision, an answer.
+//! The way of one request: a review of a kind we registered for, a decision, an answer.
 
-use super::review::{Answer, Request, Review};
+use super::{
+    intake::Intake,
+    review::{Answer, Request},
+    wording,
+};
 use crate::{
-    index::Snapshot,
+    identity::{TrustDomain, account_name},
+    index::{Identity, Snapshot},
     metrics::{self, AdmissionMetrics, DecodeError, Effect, Verdict},
     policy::{Action, Finding, Malformed, Mutation, Settings, Subject, admit, mutate},
 };
 use axum::{
     Json, Router,
-    body::{Body, Bytes, to_bytes},
+    body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
     routing::post,
 };
-use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
     time::{Instant, timeout_at},
 };
-
-/// Findings in one answer; what goes beyond is counted. A pod can be made to break a rule ten thousand times.
-const SHOWN_FINDINGS: usize = 40;
-/// Warnings in one answer, and bytes in one warning: the API server cuts longer ones.
-const SHOWN_WARNINGS: usize = 16;
-const WARNING_BYTES: usize = 256;
 
 /// What one replica takes on at most.
 #[derive(Clone, Debug)]
@@ -34,7 +36,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes of all reviews in hand together.
     pub budget_bytes: usize,
-    /// Time for a body to arrive, and for room for it.
+    /// Time for a body to arrive, and for room for it. Shorter than the API server's own patience, so that it hears
+    /// why.
     pub body_time: Duration,
     /// Reviews that wait for an identity at once; more are refused at once.
     pub waiters: usize,
@@ -59,10 +62,11 @@ impl Default for Limits {
 pub struct Webhook {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     settings: Settings,
+    trust_domain: TrustDomain,
     metrics: Arc<AdmissionMetrics>,
-    limits: Limits,
-    budget: Semaphore,
+    intake: Intake,
     waiters: Semaphore,
+    wait: Duration,
 }
 
 impl Webhook {
@@ -70,12 +74,13 @@ impl Webhook {
     pub fn new(
         snapshots: watch::Receiver<Arc<Snapshot>>,
         settings: Settings,
+        trust_domain: TrustDomain,
         metrics: Arc<AdmissionMetrics>,
         limits: Limits,
     ) -> Self {
-        let budget = Semaphore::new(kibibytes(limits.budget_bytes) as usize);
         let waiters = Semaphore::new(limits.waiters);
-        Self { snapshots, settings, metrics, limits, budget, waiters }
+        let wait = limits.mutation_wait;
+        Self { snapshots, settings, trust_domain, metrics, intake: Intake::new(limits), waiters, wait }
     }
 }
 
@@ -88,185 +93,201 @@ pub fn router(webhook: Arc<Webhook>) -> Router {
 }
 
 async fn serve_mutate(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: Body) -> Response {
-    serve(&webhook, metrics::Webhook::Mutate, &headers, body).await
+    webhook.serve(metrics::Webhook::Mutate, &headers, body).await
 }
 
 async fn serve_validate(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: Body) -> Response {
-    serve(&webhook, metrics::Webhook::Validate, &headers, body).await
+    webhook.serve(metrics::Webhook::Validate, &headers, body).await
 }
 
-/// A request that is no review which could be answered as one.
+/// A review that is one, but could not be judged.
 #[derive(Debug, thiserror::Error)]
-enum NoReview {
-    #[error("send application/json")]
-    ContentType,
-    #[error("the review is larger than {0} bytes")]
-    TooLarge(usize),
-    #[error("the review did not arrive in time")]
-    Incomplete,
-    #[error("too many reviews at once; try again")]
-    Overload,
-    #[error("the body is no AdmissionReview: {0}")]
-    Malformed(#[from] serde_json::Error),
-    #[error("this webhook speaks admission.k8s.io/v1 AdmissionReview only")]
-    WrongKind,
+enum Unjudged {
+    #[error("the pod cannot be judged: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("judging the pod failed, which is a fault of Deputy; its log says where")]
+    Panicked,
+    #[error("this webhook judges the creation of pods and their debug containers only")]
+    Unexpected,
 }
 
-impl NoReview {
-    fn classes(&self) -> (StatusCode, DecodeError) {
+impl Unjudged {
+    fn class(&self) -> DecodeError {
         match self {
-            Self::ContentType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, DecodeError::ContentType),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, DecodeError::BodyTooLarge),
-            Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, DecodeError::BodyIncomplete),
-            Self::Overload => (StatusCode::SERVICE_UNAVAILABLE, DecodeError::Overload),
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, DecodeError::Malformed),
-            Self::WrongKind => (StatusCode::BAD_REQUEST, DecodeError::WrongKind),
+            Self::Malformed(_) => DecodeError::MalformedPod,
+            Self::Panicked => DecodeError::Panic,
+            Self::Unexpected => DecodeError::Unexpected,
+        }
+    }
+
+    fn answer(&self, uid: &str) -> Answer {
+        match self {
+            Self::Panicked => Answer::fail(uid, self.to_string()),
+            Self::Malformed(_) | Self::Unexpected => Answer::reject(uid, self.to_string()),
         }
     }
 }
 
-async fn serve(webhook: &Webhook, kind: metrics::Webhook, headers: &HeaderMap, body: Body) -> Response {
-    let started = Instant::now();
-    let (verdict, response) = match webhook.read(headers, body).await {
-        Ok((review, _room)) => {
-            let (verdict, answer) = webhook.judge(kind, &review.request).await;
-            (verdict, Json(answer).into_response())
-        }
-        Err(error) => {
-            let (status, class) = error.classes();
-            tracing::warn!(webhook = ?kind, %error, "request refused unread");
-            webhook.metrics.unreadable(kind, class);
-            (Verdict::Unreadable, (status, error.to_string()).into_response())
-        }
-    };
-    webhook.metrics.reviewed(kind, verdict, started.elapsed());
-    response
+/// Runs a decision. One pod that a rule stumbles over must not take along the reviews that share its connection.
+fn guarded<T>(decide: impl FnOnce() -> Result<T, Malformed>) -> Result<T, Unjudged> {
+    catch_unwind(AssertUnwindSafe(decide)).map_err(|_| Unjudged::Panicked)?.map_err(Unjudged::from)
 }
+
+type Judged = (Verdict, Answer);
 
 impl Webhook {
-    /// The review, and its share of the budget, which is given back when the answer is made.
-    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<(Review, SemaphorePermit<'_>), NoReview> {
-        let json = |value: &[u8]| value.split(|b| *b == b';').next() == Some(b"application/json");
-        if !headers.get(header::CONTENT_TYPE).is_some_and(|value| json(value.as_bytes())) {
-            return Err(NoReview::ContentType);
-        }
-        let limit = self.limits.body_bytes;
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > limit) {
-            return Err(NoReview::TooLarge(limit));
-        }
-        let deadline = Instant::now() + self.limits.body_time;
-        let room = self.budget.acquire_many(kibibytes(length.unwrap_or(limit)));
-        let room = timeout_at(deadline, room).await.map_err(|_| NoReview::Overload)?;
-        let room = room.map_err(|_| NoReview::Overload)?;
-        let bytes =
-            timeout_at(deadline, read_body(body, limit)).await.map_err(|_| NoReview::Incomplete)??;
-        let review: Review = serde_json::from_slice(&bytes)?;
-        if review.is_ours() { Ok((review, room)) } else { Err(NoReview::WrongKind) }
+    async fn serve(&self, kind: metrics::Webhook, headers: &HeaderMap, body: Body) -> Response {
+        let started = Instant::now();
+        let (verdict, response) = match self.intake.read(headers, body).await {
+            Ok((review, _room)) => {
+                let (verdict, answer) = self.answer(kind, &review.request).await;
+                (verdict, Json(answer).into_response())
+            }
+            Err(error) => {
+                let (status, class) = error.classes();
+                tracing::warn!(webhook = ?kind, %error, "request refused unread");
+                self.metrics.unreadable(kind, class);
+                let response = match error.uid() {
+                    Some(uid) => Json(Answer::reject(uid, error.to_string())).into_response(),
+                    None => (status, error.to_string()).into_response(),
+                };
+                (Verdict::Unreadable, response)
+            }
+        };
+        self.metrics.reviewed(kind, verdict, started.elapsed());
+        response
     }
 
-    async fn judge(&self, kind: metrics::Webhook, request: &Request) -> (Verdict, Answer) {
-        let expected =
-            request.creates_pod() || (kind == metrics::Webhook::Validate && request.adds_debug_containers());
-        if !expected {
-            self.metrics.unreadable(kind, DecodeError::Unexpected);
-            let message = "this webhook judges the creation of pods and their debug containers only";
-            return (Verdict::Unreadable, Answer::reject(&request.uid, message.to_owned()));
-        }
+    async fn answer(&self, kind: metrics::Webhook, request: &Request) -> Judged {
+        self.judge(kind, request).await.unwrap_or_else(|unjudged| {
+            tracing::warn!(
+                webhook = ?kind,
+                namespace = request.namespace,
+                name = request.shown_name(),
+                user = request.user_info.username,
+                error = %unjudged,
+                "review refused unjudged"
+            );
+            self.metrics.unreadable(kind, unjudged.class());
+            (Verdict::Unreadable, unjudged.answer(&request.uid))
+        })
+    }
+
+    async fn judge(&self, kind: metrics::Webhook, request: &Request) -> Result<Judged, Unjudged> {
         if request.creates_pod() && request.is_mirror_pod() {
-            return (Verdict::Mirror, Answer::allow(&request.uid).audit("mirror", "true".to_owned()));
+            return Ok((Verdict::Mirror, Answer::allow(&request.uid).audit("mirror", "true".to_owned())));
         }
-        let answer = match kind {
-            metrics::Webhook::Mutate => self.mutate(request).await,
-            metrics::Webhook::Validate => self.validate(request),
-        };
-        answer.unwrap_or_else(|malformed| {
-            self.metrics.unreadable(kind, DecodeError::MalformedPod);
-            let message = format!("the pod cannot be judged: {malformed}");
-            (Verdict::Unreadable, Answer::reject(&request.uid, message))
-        })
+        match kind {
+            metrics::Webhook::Mutate if request.creates_pod() => self.mutate(request).await,
+            metrics::Webhook::Validate if request.creates_pod() => self.validate(request).await,
+            metrics::Webhook::Validate if request.adds_debug_containers() => self.validate_debug(request),
+            _ => Err(Unjudged::Unexpected),
+        }
     }
 
-    async fn mutate(&self, request: &Request) -> Result<(Verdict, Answer), Malformed> {
-        let snapshot = self.snapshot_with_identity(&request.object, &request.namespace).await?;
-        Ok(match mutate(&request.object, &request.namespace, &snapshot)? {
-            Mutation::NotAnAgent => (Verdict::Allowed, Answer::allow(&request.uid)),
-            Mutation::Refuse(findings) => self.deny(request, &findings, &snapshot),
-            Mutation::Wait(finding) => self.deny(request, &[finding], &snapshot),
-            Mutation::Patch { operations, warnings, identity } => {
-                self.count(&warnings);
-                let answer = Answer::allow(&request.uid)
-                    .warn(shown_warnings(&warnings))
-                    .audit("identity", identity.uid.clone())
-                    .audit("snapshot", snapshot.version.to_string());
-                let patched = answer.patch(&operations).map_err(|_| Malformed {
-                    path: String::new(),
-                    expected: "a pod whose patch can be written as JSON",
-                })?;
-                let verdict = if operations.0.is_empty() { Verdict::Allowed } else { Verdict::Patched };
-                (verdict, patched)
-            }
-        })
-    }
-
-    /// The first snapshot in which the pod's agent is no longer on its way, or the last one before the deadline. One
-    /// `kubectl apply` of an identity and its pod sends the pod a few milliseconds behind the identity.
-    async fn snapshot_with_identity(&self, pod: &Value, namespace: &str) -> Result<Arc<Snapshot>, Malformed> {
-        let mut snapshots = self.snapshots.clone();
-        let waits = |snapshot: &Snapshot| {
-            mutate(pod, namespace, snapshot).map(|mutation| matches!(mutation, Mutation::Wait(_)))
-        };
-        let mut snapshot = Arc::clone(&snapshots.borrow_and_update());
-        if !waits(&snapshot)? {
-            return Ok(snapshot);
-        }
-        let Ok(_place) = self.waiters.try_acquire() else { return Ok(snapshot) };
-        let _counted = self.metrics.waiting();
-        let deadline = Instant::now() + self.limits.mutation_wait;
-        while let Ok(Ok(())) = timeout_at(deadline, snapshots.changed()).await {
-            snapshot = Arc::clone(&snapshots.borrow_and_update());
-            if !waits(&snapshot)? {
-                break;
+    async fn mutate(&self, request: &Request) -> Result<Judged, Unjudged> {
+        let mut patience = Patience::new(self);
+        loop {
+            let snapshot = patience.snapshot();
+            let finding = match guarded(|| mutate(&request.object, &request.namespace, &snapshot))? {
+                Mutation::NotAnAgent => return Ok((Verdict::Allowed, Answer::allow(&request.uid))),
+                Mutation::Refuse(findings) => return Ok(self.deny(request, &findings, None, &snapshot)),
+                Mutation::Wait(finding) => finding,
+                Mutation::Patch { operations, warnings, identity } => {
+                    let allowed = self.allow(request, &warnings, Some(identity), &snapshot);
+                    let verdict =
+                        if operations.0.is_empty() { Verdict::Allowed } else { Verdict::Patched };
+                    return Ok((verdict, allowed.patch(&operations).map_err(|_| Unjudged::Panicked)?));
+                }
+            };
+            if !patience.is_rewarded().await {
+                return Ok(self.deny(request, &[finding], None, &snapshot));
             }
         }
-        Ok(snapshot)
     }
 
-    fn validate(&self, request: &Request) -> Result<(Verdict, Answer), Malformed> {
+    /// Judges a pod being created. What another replica has mutated by an account that this one is yet to hear of is
+    /// waited for as well.
+    async fn validate(&self, request: &Request) -> Result<Judged, Unjudged> {
+        let Request { object, namespace, .. } = request;
+        let mut patience = Patience::new(self);
+        loop {
+            let snapshot = patience.snapshot();
+            let admission =
+                guarded(|| admit(object, namespace, Subject::Pod, &snapshot, &self.settings))?;
+            if !admission.is_denied() {
+                let answer = self.allow(request, &admission.findings, admission.identity, &snapshot);
+                return Ok((Verdict::Allowed, answer));
+            }
+            let on_its_way =
+                matches!(guarded(|| mutate(object, namespace, &snapshot))?, Mutation::Wait(_));
+            if !on_its_way || !patience.is_rewarded().await {
+                return Ok(self.deny(request, &admission.findings, admission.identity, &snapshot));
+            }
+        }
+    }
+
+    fn validate_debug(&self, request: &Request) -> Result<Judged, Unjudged> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
-        let subject = if request.creates_pod() { Subject::Pod } else { Subject::DebugContainers };
-        let admission = admit(&request.object, &request.namespace, subject, &snapshot, &self.settings)?;
+        let Request { object, namespace, .. } = request;
+        let admission =
+            guarded(|| admit(object, namespace, Subject::DebugContainers, &snapshot, &self.settings))?;
         if admission.is_denied() {
-            return Ok(self.deny(request, &admission.findings, &snapshot));
+            return Ok(self.deny(request, &admission.findings, admission.identity, &snapshot));
         }
-        self.count(&admission.findings);
-        let mut answer = Answer::allow(&request.uid)
-            .warn(shown_warnings(&admission.findings))
-            .audit("snapshot", snapshot.version.to_string());
-        if let Some(identity) = admission.identity {
-            answer = answer.audit("identity", identity.uid.clone());
-        }
+        let answer = self.allow(request, &admission.findings, admission.identity, &snapshot);
         Ok((Verdict::Allowed, answer))
     }
 
-    fn deny(&self, request: &Request, findings: &[Finding], snapshot: &Snapshot) -> (Verdict, Answer) {
+    fn allow(
+        &self,
+        request: &Request,
+        findings: &[Finding],
+        identity: Option<&Identity>,
+        snapshot: &Snapshot,
+    ) -> Answer {
         self.count(findings);
-        let mut rules: Vec<_> = findings.iter().map(|finding| finding.rule.id).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        let rules = rules.join(",");
+        let answer = Answer::allow(&request.uid).warn(wording::warnings(findings));
+        self.audited(answer, findings, identity, snapshot)
+    }
+
+    fn deny(
+        &self,
+        request: &Request,
+        findings: &[Finding],
+        identity: Option<&Identity>,
+        snapshot: &Snapshot,
+    ) -> Judged {
+        self.count(findings);
         tracing::info!(
             namespace = request.namespace,
             name = request.shown_name(),
             user = request.user_info.username,
-            rules,
+            rules = wording::rules(findings),
             snapshot = snapshot.version,
             "pod refused"
         );
-        let answer = Answer::forbid(&request.uid, shown_findings(findings))
-            .audit("rules", rules)
+        let answer = Answer::forbid(&request.uid, wording::message(findings));
+        (Verdict::Denied, self.audited(answer, findings, identity, snapshot))
+    }
+
+    /// Puts on the API server's record what the answer was made from.
+    fn audited(
+        &self,
+        answer: Answer,
+        findings: &[Finding],
+        identity: Option<&Identity>,
+        snapshot: &Snapshot,
+    ) -> Answer {
+        let answer = answer
+            .audit("rules", wording::rules(findings))
             .audit("snapshot", snapshot.version.to_string());
-        (Verdict::Denied, answer)
+        match identity {
+            None => answer,
+            Some(Identity { uid, namespace, name, .. }) => answer
+                .audit("identity", uid.clone())
+                .audit("principal", self.trust_domain.principal(namespace, &account_name(name))),
+        }
     }
 
     fn count(&self, findings: &[Finding]) {
@@ -280,35 +301,44 @@ impl Webhook {
     }
 }
 
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, NoReview> {
-    to_bytes(body, limit).await.map_err(|error| {
-        let source = std::error::Error::source(&error);
-        // The limit is the one error of the body itself; everything else is the connection's.
-        if source.is_some_and(|source| source.to_string().contains("length limit")) {
-            NoReview::TooLarge(limit)
-        } else {
-            NoReview::Incomplete
-        }
-    })
+/// One review's wait for an identity or account that may be on its way: one `kubectl apply` of an identity and its pod
+/// sends the pod a few milliseconds behind the identity. Bounded in time and in the number of reviews that wait.
+struct Patience<'a> {
+    webhook: &'a Webhook,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    deadline: Instant,
+    place: Option<(SemaphorePermit<'a>, metrics::Waiting)>,
 }
 
-/// Rounded up, and never nothing.
-fn kibibytes(bytes: usize) -> u32 {
-    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
-}
-
-fn shown_findings(findings: &[Finding]) -> String {
-    let mut lines: Vec<_> = findings.iter().take(SHOWN_FINDINGS).map(ToString::to_string).collect();
-    if findings.len() > SHOWN_FINDINGS {
-        lines.push(format!("and {} more", findings.len() - SHOWN_FINDINGS));
+impl<'a> Patience<'a> {
+    fn new(webhook: &'a Webhook) -> Self {
+        let deadline = Instant::now() + webhook.wait;
+        Self { webhook, snapshots: webhook.snapshots.clone(), deadline, place: None }
     }
-    lines.join("\n")
+
+    /// The newest snapshot.
+    fn snapshot(&mut self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow_and_update())
+    }
+
+    /// Whether a newer snapshot came in time. At once false if too many wait already.
+    async fn is_rewarded(&mut self) -> bool {
+        if self.place.is_none() {
+            let Ok(place) = self.webhook.waiters.try_acquire() else { return false };
+            self.place = Some((place, self.webhook.metrics.waiting()));
+        }
+        matches!(timeout_at(self.deadline, self.snapshots.changed()).await, Ok(Ok(())))
+    }
 }
 
-fn shown_warnings(findings: &[Finding]) -> Vec<String> {
-    let cut = |text: String| match text.char_indices().find(|(at, c)| at + c.len_utf8() > WARNING_BYTES) {
-        Some((at, _)) => text[..at].to_owned(),
-        None => text,
-    };
-    findings.iter().take(SHOWN_WARNINGS).map(|finding| cut(finding.to_string())).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_answer() {
+        let unjudged = guarded::<()>(|| panic!("a value of the pod")).unwrap_err();
+        assert_eq!(unjudged.class(), DecodeError::Panic);
+        assert!(!unjudged.to_string().contains("value"), "{unjudged}");
+    }
 }

@@ -1,9 +1,12 @@
 //! The webhook's protocol: a review comes in, is judged on one snapshot, and an answer goes out.
 //!
-//! [`review`] holds the shapes of `admission.k8s.io/v1`, [`handler`] the way of a request. Between the parsed body and
-//! the answer there is no await, except for the bounded wait of the mutating side for an identity on its way.
+//! `intake` turns bytes into a review within bounds, `review` holds the shapes of `admission.k8s.io/v1`, `handler`
+//! decides, `wording` makes findings fit for people. Between the parsed body and the answer there is no await, except
+//! for the bounded wait for an identity on its way.
 
 mod handler;
+mod intake;
 mod review;
+mod wording;
 
 pub use handler::{Limits, Webhook, router};

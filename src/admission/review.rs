@@ -8,7 +8,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
-const KIND: &str = "AdmissionReview";
 
 /// A review as the API server sends it.
 #[derive(Deserialize)]
@@ -20,9 +19,12 @@ pub(super) struct Review {
 }
 
 impl Review {
+    /// The kind of every review, in and out.
+    pub(super) const KIND: &str = "AdmissionReview";
+
     /// Whether it is of the one version we registered for.
     pub(super) fn is_ours(&self) -> bool {
-        self.api_version == API_VERSION && self.kind == KIND
+        self.api_version == API_VERSION && self.kind == Self::KIND
     }
 }
 
@@ -80,14 +82,16 @@ impl Request {
     }
 
     /// Whether this is a kubelet showing a static pod that runs already. Refusing it would only hide the pod. All of
-    /// it is required: the annotation alone is anybody's to write.
+    /// it is required, since the annotation alone is anybody's to write: the node speaks for itself, and the pod names
+    /// no account, as Kubernetes demands of mirror pods.
     pub(super) fn is_mirror_pod(&self) -> bool {
-        let metadata = &self.object["metadata"];
+        let Some(node) = self.user_info.username.strip_prefix("system:node:") else { return false };
+        let (metadata, spec) = (&self.object["metadata"], &self.object["spec"]);
         let owners = metadata["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
-        self.user_info.username.starts_with("system:node:")
-            && self.user_info.groups.iter().any(|group| group == "system:nodes")
+        self.user_info.groups.iter().any(|group| group == "system:nodes")
             && metadata["annotations"]["kubernetes.io/config.mirror"].is_string()
-            && owners.iter().any(|owner| owner["kind"] == "Node" && owner["apiVersion"] == "v1")
+            && owners.iter().any(|o| o["kind"] == "Node" && o["apiVersion"] == "v1" && o["name"] == node)
+            && ["serviceAccountName", "serviceAccount"].iter().all(|field| spec[*field].is_null())
     }
 
     /// The pod's name, or the prefix of the name it will get.
@@ -148,7 +152,7 @@ impl Answer {
             warnings: vec![],
             audit_annotations: BTreeMap::new(),
         };
-        Self { api_version: API_VERSION, kind: KIND, response }
+        Self { api_version: API_VERSION, kind: Review::KIND, response }
     }
 
     /// The request may go on.
@@ -164,6 +168,11 @@ impl Answer {
     /// The request is refused because it cannot be judged.
     pub(super) fn reject(uid: &str, message: String) -> Self {
         Self::new(uid, false, Some(Status { code: 400, reason: "BadRequest", message }))
+    }
+
+    /// The request is refused because judging it failed on our side.
+    pub(super) fn fail(uid: &str, message: String) -> Self {
+        Self::new(uid, false, Some(Status { code: 500, reason: "InternalError", message }))
     }
 
     /// Adds a patch; an empty one is none.
@@ -184,9 +193,51 @@ impl Answer {
         self
     }
 
-    /// Adds a fact to the API server's audit log.
+    /// Adds a fact to the API server's audit log; an empty one is none.
     pub(super) fn audit(mut self, key: &'static str, value: String) -> Self {
-        self.response.audit_annotations.insert(key, value);
+        if !value.is_empty() {
+            self.response.audit_annotations.insert(key, value);
+        }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn mirror(edit: impl FnOnce(&mut Value)) -> bool {
+        let mut request = json!({
+            "uid": "u", "operation": "CREATE", "namespace": "kube-system", "name": "etcd-n1",
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "userInfo": {"username": "system:node:n1", "groups": ["system:nodes", "system:authenticated"]},
+            "object": {
+                "metadata": {
+                    "annotations": {"kubernetes.io/config.mirror": "hash"},
+                    "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "controller": true}],
+                },
+                "spec": {"nodeName": "n1"},
+            },
+        });
+        edit(&mut request);
+        serde_json::from_value::<Request>(request).unwrap().is_mirror_pod()
+    }
+
+    #[test]
+    fn a_mirror_pod_is_one_in_every_respect() {
+        assert!(mirror(|_| ()));
+        let without: [fn(&mut Value); 7] = [
+            |r| r["userInfo"]["username"] = json!("system:serviceaccount:a:b"),
+            |r| r["userInfo"]["groups"] = json!(["system:authenticated"]),
+            |r| r["object"]["metadata"]["annotations"] = json!({}),
+            |r| r["object"]["metadata"]["ownerReferences"][0]["kind"] = json!("ReplicaSet"),
+            |r| r["object"]["metadata"]["ownerReferences"][0]["name"] = json!("n2"),
+            |r| r["object"]["spec"]["serviceAccountName"] = json!("agent.a"),
+            |r| r["object"]["spec"]["serviceAccount"] = json!("agent.a"),
+        ];
+        for (at, edit) in without.into_iter().enumerate() {
+            assert!(!mirror(edit), "{at}");
+        }
     }
 }

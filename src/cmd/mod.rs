@@ -12,7 +12,7 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand};
 use kube::Client;
-use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::Path, process::ExitCode};
 
 /// An identity of its own for every AI agent on Kubernetes.
 #[derive(Debug, Parser)]
@@ -60,16 +60,9 @@ struct ProcessOptions {
     /// Which log lines are written, as a tracing filter
     #[arg(long, default_value = "info")]
     log_level: String,
-    /// Seconds to go on serving after a request to stop, until endpoints no longer name this pod
-    #[arg(long, default_value_t = 5)]
-    drain_seconds: u64,
 }
 
 impl ProcessOptions {
-    fn drain(&self) -> Duration {
-        Duration::from_secs(self.drain_seconds)
-    }
-
     fn reserved_audiences(&self) -> Result<ReservedAudiences, audiences::Error> {
         if self.api_audiences.is_empty() {
             Ok(audiences::read(Path::new(audiences::TOKEN_PATH))?.into_iter().collect())

@@ -25,6 +25,9 @@ pub(super) struct Options {
     /// Where reviews are served
     #[arg(long, default_value = "0.0.0.0:10250")]
     address: SocketAddr,
+    /// Seconds to go on serving after a request to stop, until endpoints no longer name this pod
+    #[arg(long, default_value_t = 5)]
+    drain_seconds: u64,
     /// Seconds a new pod may wait for its identity and account to appear
     #[arg(long, default_value_t = 2)]
     mutation_wait_seconds: u64,
@@ -83,16 +86,18 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let resolver = Arc::new(tls::Resolver::default());
     let limits =
         Limits { mutation_wait: Duration::from_secs(options.mutation_wait_seconds), ..Limits::default() };
-    let webhook = Arc::new(admission::Webhook::new(newest, settings, admission_metrics, limits));
+    let trust_domain = process.trust_domain.clone();
+    let webhook =
+        Arc::new(admission::Webhook::new(newest, settings, trust_domain, admission_metrics, limits));
 
     let checks = vec![
-        Check { name: "serving", passed: is_serving },
+        Check { name: "serving", passed: is_serving.clone() },
         Check { name: "index synced", passed: is_synced.clone() },
         Check { name: "certificate loaded", passed: is_loaded },
     ];
     let (reviews, administration) = (Handle::new(), Handle::new());
     let secret = format!("{}-webhook-tls", process.fullname);
-    let feed = watches::feed(client.clone(), index, snapshots, synced, index_metrics);
+    let feed = watches::feed(client.clone(), index, snapshots, synced, Arc::clone(&index_metrics));
     let certificate = tls::follow_secret(
         client,
         &process.namespace,
@@ -100,20 +105,27 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         Arc::clone(&resolver),
         loaded,
         certificate_metrics,
+        index_metrics,
     );
     let admin = server::serve(process.admin_address, admin::router(metrics, checks), administration.clone());
     // Reviews are answered only once the index is complete: before, every agent would look unknown.
     let admission = async {
-        is_synced.clone().wait_for(|synced| *synced).await?;
+        let (mut complete, mut staying) = (is_synced, is_serving.clone());
+        tokio::select! {
+            synced = complete.wait_for(|synced| *synced) => synced.map(drop)?,
+            leaving = staying.wait_for(|serving| !serving) => return Ok(leaving.map(drop)?),
+        }
         let config = tls::server_config(resolver)?;
-        server::serve_tls(options.address, config, admission::router(webhook), reviews.clone()).await?;
+        let router = admission::router(webhook);
+        let bounds = server::Bounds::default();
+        server::serve_tls(options.address, config, router, bounds, is_serving, reviews.clone()).await?;
         anyhow::Ok(())
     };
     let stop = async {
         shutdown::requested().await?;
-        tracing::info!(drain = ?process.drain(), "asked to stop");
+        tracing::info!(options.drain_seconds, "asked to stop");
         serving.send_replace(false);
-        tokio::time::sleep(process.drain()).await;
+        tokio::time::sleep(Duration::from_secs(options.drain_seconds)).await;
         reviews.graceful_shutdown(Some(server::GRACE));
         anyhow::Ok(())
     };

@@ -1,6 +1,7 @@
-//! Structured logs on standard error.
+//! Structured logs on standard error, panics included.
 
 use clap::ValueEnum;
+use std::panic;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// How log lines look.
@@ -24,5 +25,10 @@ pub fn init(format: Format, level: &str) -> Result<(), ParseError> {
         Format::Json => builder.json().flatten_event(true).try_init(),
         Format::Text => builder.try_init(),
     };
+    // Where, and not what: the text of a panic may show a piece of what was being read, and that may be a key.
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panicked");
+    }));
     Ok(())
 }

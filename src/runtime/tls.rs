@@ -3,7 +3,8 @@
 //! The Secret is watched and not mounted: the kubelet refreshes a mounted one up to a minute late, and a rotated CA
 //! must not wait for that.
 
-use crate::metrics::CertificateMetrics;
+use super::watch::retried;
+use crate::metrics::{CertificateMetrics, IndexMetrics};
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
@@ -84,7 +85,7 @@ pub fn server_config(resolver: Arc<Resolver>) -> Result<ServerConfig, rustls::Er
 }
 
 /// Keeps `resolver` current with the Secret `name` for ever. `loaded` turns true with the first usable pair. A pair
-/// that cannot serve is logged and counted, and the one before stays in use.
+/// that cannot serve is logged and counted, and the one before stays in use; so it does when the Secret goes.
 pub async fn follow_secret(
     client: Client,
     namespace: &str,
@@ -92,18 +93,12 @@ pub async fn follow_secret(
     resolver: Arc<Resolver>,
     loaded: watch::Sender<bool>,
     metrics: Arc<CertificateMetrics>,
+    watches: Arc<IndexMetrics>,
 ) {
     let secrets: Api<Secret> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = pin!(watcher(secrets, config).default_backoff().applied_objects());
-    while let Some(event) = events.next().await {
-        let secret = match event {
-            Ok(secret) => secret,
-            Err(error) => {
-                tracing::warn!(secret = name, %error, "watch failed and will be tried again");
-                continue;
-            }
-        };
+    let mut found = pin!(retried(watcher(secrets, config).applied_objects(), "secrets", &watches));
+    while let Some(secret) = found.next().await {
         let data = secret.data.unwrap_or_default();
         let part = |key: &str| data.get(key).map_or(&[][..], |bytes| &bytes.0);
         match resolver.use_pair(part("tls.crt"), part("tls.key")) {
@@ -117,5 +112,35 @@ pub async fn follow_secret(
                 metrics.rejected("serving");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    fn pair() -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2040, 1, 2);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_bad_pair_leaves_the_good_one_in_use() {
+        let resolver = Resolver::default();
+        let ((certificate, key), (other, _)) = (pair(), pair());
+        let ends = resolver.use_pair(certificate.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(ends.to_string(), "2040-01-02T00:00:00Z");
+        let used = resolver.0.load_full().unwrap();
+
+        let mixed = resolver.use_pair(other.as_bytes(), key.as_bytes());
+        assert!(matches!(mixed, Err(Unusable::Pair(_))), "{mixed:?}");
+        let swapped = resolver.use_pair(key.as_bytes(), certificate.as_bytes());
+        assert!(matches!(swapped, Err(Unusable::Pem("tls.crt"))), "{swapped:?}");
+        let no_key = resolver.use_pair(certificate.as_bytes(), b"");
+        assert!(matches!(no_key, Err(Unusable::Pem("tls.key"))), "{no_key:?}");
+        assert!(Arc::ptr_eq(&used, &resolver.0.load_full().unwrap()));
     }
 }

@@ -126,12 +126,12 @@ fn observed(guard: DeserializeGuard<AgentIdentity>) -> Observed<AgentIdentity> {
     }
 }
 
-/// The watch's events; errors are logged and counted, and the watch goes on after a pause that grows.
-fn retried<T>(
-    stream: impl Stream<Item = watcher::Result<T>>,
+/// A watch's events without its errors: those are logged and counted, and the watch goes on after a pause that grows.
+pub fn retried<T, S: Stream<Item = watcher::Result<T>>>(
+    stream: S,
     resource: &'static str,
     metrics: &Arc<IndexMetrics>,
-) -> impl Stream<Item = T> {
+) -> impl Stream<Item = T> + use<T, S> {
     let metrics = Arc::clone(metrics);
     stream.default_backoff().filter_map(move |item| {
         let event = item

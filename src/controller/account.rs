@@ -1,0 +1,174 @@
+//! The managed ServiceAccount: what it should be, and what is to be done about what is there. Pure.
+
+use crate::{
+    api::{self, v1alpha1::AgentIdentity},
+    identity::account_name,
+    index::{Identity, owning_identity},
+};
+use k8s_openapi::{
+    api::core::v1::{LocalObjectReference, ServiceAccount},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::Resource;
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub(super) enum Plan {
+    /// An account of a deleted identity with the same name is still there; the garbage collector removes it, and its
+    /// deletion brings us back.
+    AwaitPredecessor,
+    /// There is none: create it.
+    Create,
+    /// It differs in these fields: replace it.
+    Heal(Vec<&'static str>),
+    /// It is as declared.
+    Keep,
+    /// It is not ours, and is never adopted.
+    Taken,
+}
+
+/// The account of `identity`.
+pub(super) fn build(identity: &Identity) -> ServiceAccount {
+    ServiceAccount {
+        metadata: ObjectMeta {
+            name: Some(account_name(&identity.name)),
+            namespace: Some(identity.namespace.clone()),
+            labels: Some([(api::MANAGED_BY_LABEL.to_owned(), "deputy".to_owned())].into()),
+            owner_references: Some(vec![OwnerReference {
+                api_version: AgentIdentity::api_version(&()).into_owned(),
+                kind: AgentIdentity::kind(&()).into_owned(),
+                name: identity.name.clone(),
+                uid: identity.uid.clone(),
+                controller: Some(true),
+                // No finalizers anywhere: deleting the identity must not wait for the account.
+                block_owner_deletion: Some(false),
+            }]),
+            ..ObjectMeta::default()
+        },
+        automount_service_account_token: Some(false),
+        image_pull_secrets: pull_secrets(identity),
+        secrets: None,
+    }
+}
+
+fn pull_secrets(identity: &Identity) -> Option<Vec<LocalObjectReference>> {
+    let secrets = &identity.image_pull_secrets;
+    (!secrets.is_empty())
+        .then(|| secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect())
+}
+
+/// Compares what should be with what is.
+pub(super) fn plan(desired: &ServiceAccount, observed: Option<&ServiceAccount>) -> Plan {
+    let Some(observed) = observed else { return Plan::Create };
+    let owner = |account: &ServiceAccount| {
+        account.metadata.owner_references.as_deref().and_then(owning_identity).map(|owner| owner.uid.clone())
+    };
+    match owner(observed) {
+        None => Plan::Taken,
+        Some(uid) if Some(&uid) != owner(desired).as_ref() => Plan::AwaitPredecessor,
+        Some(_) => match drift(desired, observed) {
+            fields if fields.is_empty() => Plan::Keep,
+            fields => Plan::Heal(fields),
+        },
+    }
+}
+
+fn drift(desired: &ServiceAccount, observed: &ServiceAccount) -> Vec<&'static str> {
+    let label = |account: &ServiceAccount| {
+        account.metadata.labels.as_ref().and_then(|labels| labels.get(api::MANAGED_BY_LABEL).cloned())
+    };
+    let list = |secrets: &Option<Vec<LocalObjectReference>>| secrets.clone().unwrap_or_default();
+    let differs = [
+        (
+            "automountServiceAccountToken",
+            desired.automount_service_account_token != observed.automount_service_account_token,
+        ),
+        ("imagePullSecrets", list(&desired.image_pull_secrets) != list(&observed.image_pull_secrets)),
+        ("secrets", observed.secrets.as_ref().is_some_and(|secrets| !secrets.is_empty())),
+        ("metadata.ownerReferences", desired.metadata.owner_references != observed.metadata.owner_references),
+        ("metadata.labels", label(desired) != label(observed)),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
+}
+
+/// `observed` with everything that is ours put right. It is written as a whole, with its resourceVersion: server-side
+/// apply cannot take out list items that somebody else put in.
+pub(super) fn healed(desired: &ServiceAccount, observed: &ServiceAccount) -> ServiceAccount {
+    let mut account = observed.clone();
+    account.automount_service_account_token = desired.automount_service_account_token;
+    account.image_pull_secrets.clone_from(&desired.image_pull_secrets);
+    account.secrets = None;
+    account.metadata.owner_references.clone_from(&desired.metadata.owner_references);
+    account
+        .metadata
+        .labels
+        .get_or_insert_default()
+        .extend(desired.metadata.labels.clone().unwrap_or_default());
+    account
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Token;
+    use k8s_openapi::api::core::v1::ObjectReference;
+
+    fn identity() -> Identity {
+        Identity {
+            namespace: "ns".into(),
+            name: "a".into(),
+            uid: "u".into(),
+            generation: 1,
+            owner: "o@example.com".into(),
+            image_pull_secrets: vec!["regcred".into()],
+            kubernetes_api_access: false,
+            tokens: Vec::<Token>::new(),
+            deleting: false,
+        }
+    }
+
+    #[test]
+    fn what_is_there_decides_what_is_done() {
+        let desired = build(&identity());
+        assert_eq!(desired.metadata.name.as_deref(), Some("agent.a"));
+        assert_eq!(plan(&desired, None), Plan::Create);
+        assert_eq!(plan(&desired, Some(&desired)), Plan::Keep);
+
+        let mut foreign = desired.clone();
+        foreign.metadata.owner_references = None;
+        assert_eq!(plan(&desired, Some(&foreign)), Plan::Taken);
+        let mut not_controlled = desired.clone();
+        not_controlled.metadata.owner_references.as_mut().unwrap()[0].controller = None;
+        assert_eq!(plan(&desired, Some(&not_controlled)), Plan::Taken);
+        let mut predecessor = desired.clone();
+        predecessor.metadata.owner_references.as_mut().unwrap()[0].uid = "old".into();
+        assert_eq!(plan(&desired, Some(&predecessor)), Plan::AwaitPredecessor);
+    }
+
+    #[test]
+    fn every_field_of_ours_is_healed_and_nothing_else_is_touched() {
+        let desired = build(&identity());
+        type Edit = fn(&mut ServiceAccount);
+        let edits: [(&str, Edit); 5] = [
+            ("automountServiceAccountToken", |a| a.automount_service_account_token = None),
+            ("imagePullSecrets", |a| a.image_pull_secrets = None),
+            ("secrets", |a| a.secrets = Some(vec![ObjectReference::default()])),
+            ("metadata.ownerReferences", |a| {
+                let owners = a.metadata.owner_references.as_mut().unwrap();
+                owners.push(OwnerReference { uid: "x".into(), ..OwnerReference::default() });
+            }),
+            ("metadata.labels", |a| a.metadata.labels = None),
+        ];
+        for (field, edit) in edits {
+            let mut observed = desired.clone();
+            observed.metadata.annotations = Some([("theirs".to_owned(), "kept".to_owned())].into());
+            observed.metadata.resource_version = Some("7".into());
+            edit(&mut observed);
+            assert_eq!(plan(&desired, Some(&observed)), Plan::Heal(vec![field]));
+            let healed = healed(&desired, &observed);
+            assert_eq!(plan(&desired, Some(&healed)), Plan::Keep, "{field}");
+            assert_eq!(healed.metadata.annotations, observed.metadata.annotations);
+            assert_eq!(healed.metadata.resource_version, observed.metadata.resource_version);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The webhook's certificates: a CA of our own, the bundle API servers trust, and the certificate the webhook serves.
+//!
+//! Level-triggered like everything here: each round reads both Secrets and the webhook configurations and writes what
+//! differs, in the order CA → bundles → serving certificate, so that nothing is served before it is trusted. A change of
+//! any of them starts a round at once; otherwise the next one is when [`plan`] says so.
+
+mod issue;
+mod plan;
+mod store;
+
+use crate::{
+    metrics::{CertificateMetrics, ControllerMetrics, IndexMetrics},
+    runtime::{clock, watch::retried},
+};
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        core::v1::Secret,
+    },
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, Resource,
+    core::PartialObjectMeta,
+    runtime::watcher::{self, watcher},
+};
+use plan::{Step, later, step};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use store::{Held, Serving, Store};
+use tokio::sync::watch;
+
+/// Pause after a round that failed.
+const RETRY: Duration = Duration::from_secs(2);
+/// The longest time between two rounds: timers do not run while a machine sleeps.
+const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
+
+/// Which objects are kept.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Namespace of the Secrets and of the webhook's Service.
+    pub namespace: String,
+    /// What the names of the release's objects begin with.
+    pub fullname: String,
+}
+
+impl Config {
+    fn ca_secret(&self) -> String {
+        format!("{}-ca", self.fullname)
+    }
+
+    fn serving_secret(&self) -> String {
+        format!("{}-webhook-tls", self.fullname)
+    }
+
+    /// The DNS names of the webhook's Service; the API server uses the first.
+    fn names(&self) -> Vec<String> {
+        let (service, namespace) = (format!("{}-webhook", self.fullname), &self.namespace);
+        vec![
+            format!("{service}.{namespace}.svc"),
+            format!("{service}.{namespace}.svc.cluster.local"),
+            format!("{service}.{namespace}"),
+        ]
+    }
+
+    fn mutating(&self) -> [String; 1] {
+        [format!("{}-agent-pods", self.fullname)]
+    }
+
+    fn validating(&self) -> [String; 3] {
+        ["agent-pods", "enforced-namespaces", "debug-containers"]
+            .map(|name| format!("{}-{name}", self.fullname))
+    }
+}
+
+/// Why a round failed. The next one starts after a pause.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot read {0}: {1}")]
+    Read(String, #[source] kube::Error),
+    #[error("cannot write {0}: {1}")]
+    Write(String, #[source] kube::Error),
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// Keeps the certificates for ever; `ensured` turns true after the first round that left nothing to do.
+pub async fn run(
+    client: Client,
+    config: Config,
+    metrics: Arc<ControllerMetrics>,
+    watches: Arc<IndexMetrics>,
+    ensured: watch::Sender<bool>,
+) {
+    let mut changes = pin!(changes(&client, &config, &watches));
+    let store = Store { client: client.clone(), config, metrics: Arc::clone(&metrics) };
+    loop {
+        let wait = match round(&store, &metrics.certificates).await {
+            Ok(next) => {
+                ensured.send_replace(true);
+                let wait = clock::now().duration_until(next);
+                Duration::try_from(wait).unwrap_or_default().min(LONGEST_WAIT)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "certificates are not as they should be; trying again");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            change = changes.next() => {
+                let Some(kind) = change else { return };
+                tracing::debug!(kind, "looking at certificates again");
+            }
+        }
+    }
+}
+
+/// One round; returns when the next one is due.
+async fn round(store: &Store, metrics: &CertificateMetrics) -> Result<Timestamp, Error> {
+    let now = clock::now();
+    let (authorities, next_step) = authorities(store, now).await?;
+    store.put_bundle(&authorities.bundle()).await?;
+    let next_leaf = serving(store, &authorities, now, metrics).await?;
+    if let Some(facts) = issue::read(&authorities.current.certificate) {
+        metrics.in_use("ca", facts.validity.not_after);
+    }
+    Ok(next_step.min(next_leaf))
+}
+
+/// The CAs after every step that is due.
+async fn authorities(store: &Store, now: Timestamp) -> Result<(Held, Timestamp), Error> {
+    let (mut held, version) = store.authorities().await?;
+    let mut changed = false;
+    let due = loop {
+        let times = held.as_ref().and_then(Held::times);
+        let next = match (step(times, now), held.take()) {
+            (Step::KeepUntil(due), Some(kept)) => {
+                held = Some(kept);
+                break due;
+            }
+            (Step::Prepare, Some(kept)) => Held { next: Some(issue::authority(now)?), ..kept },
+            (Step::DropPrevious, Some(kept)) => Held { previous: None, ..kept },
+            (Step::Promote, Some(kept)) => kept.promoted(),
+            (_, None) | (Step::Create, _) => Held::new(issue::authority(now)?),
+        };
+        held = Some(next);
+        changed = true;
+    };
+    let held = match held {
+        Some(held) => held,
+        None => Held::new(issue::authority(now)?),
+    };
+    if changed {
+        tracing::info!("certificate authority changed");
+        store.put_authorities(&held, version).await?;
+    }
+    Ok((held, due))
+}
+
+/// Reissues the serving certificate if it is due; returns when it will be.
+async fn serving(
+    store: &Store,
+    authorities: &Held,
+    now: Timestamp,
+    metrics: &CertificateMetrics,
+) -> Result<Timestamp, Error> {
+    let names = store.config.names();
+    let (found, version) = store.serving().await?;
+    if let Some(validity) = found.as_ref().and_then(|serving| serving.good_for(&names, authorities))
+        && validity.renewal() > now
+    {
+        metrics.in_use("serving", validity.not_after);
+        return Ok(validity.renewal());
+    }
+    let pair = issue::serving(&authorities.current, &names, now)?;
+    let serving = Serving { pair, authority: authorities.current.certificate.clone() };
+    store.put_serving(&serving, version).await?;
+    tracing::info!("serving certificate issued");
+    let validity = plan::Validity::from(now, plan::LEAF_LIFE);
+    metrics.in_use("serving", validity.not_after);
+    Ok(later(validity.renewal(), plan::BACKDATE))
+}
+
+/// An item for each change of an object that is kept.
+fn changes(
+    client: &Client,
+    config: &Config,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = &'static str> + use<> {
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), &config.namespace);
+    let mutating: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client.clone());
+    let validating: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client.clone());
+    let mut streams = vec![];
+    for name in [config.ca_secret(), config.serving_secret()] {
+        streams.push(named(secrets.clone(), &name, "secrets", metrics));
+    }
+    for name in config.mutating() {
+        streams.push(named(mutating.clone(), &name, "mutatingwebhookconfigurations", metrics));
+    }
+    for name in config.validating() {
+        streams.push(named(validating.clone(), &name, "validatingwebhookconfigurations", metrics));
+    }
+    stream::select_all(streams)
+}
+
+fn named<K>(
+    api: Api<PartialObjectMeta<K>>,
+    name: &str,
+    resource: &'static str,
+    metrics: &Arc<IndexMetrics>,
+) -> stream::BoxStream<'static, &'static str>
+where
+    K: Resource<DynamicType = ()> + Clone + fmt::Debug + Send + 'static,
+{
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    retried(watcher(api, config), resource, metrics)
+        .filter_map(move |event| {
+            let changed = matches!(
+                event,
+                watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone
+            );
+            std::future::ready(changed.then_some(resource))
+        })
+        .boxed()
+}

@@ -1,0 +1,117 @@
+//! Events a person can act on. Each is published once, at the transition it tells of.
+
+use super::status::Outcome;
+use crate::api::{
+    condition::{READY, reason},
+    v1alpha1::AgentIdentityStatus,
+};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Happening {
+    /// The account was made.
+    AccountCreated {
+        /// Its name.
+        account: String,
+    },
+    /// The account had been changed by somebody else.
+    DriftHealed {
+        /// Its name.
+        account: String,
+        /// What was put right.
+        fields: Vec<&'static str>,
+    },
+    /// An identity is gone and its pods are not.
+    PodsOrphaned {
+        /// How many.
+        active: usize,
+    },
+    /// The identity cannot be served until a person acts: reason and message of its Ready condition.
+    Stalled(&'static str, String),
+}
+
+impl Happening {
+    /// What there is to say when the Ready condition's reason changes.
+    pub(super) fn of(outcome: &Outcome, account: &str, status: &AgentIdentityStatus) -> Option<Self> {
+        let message = || {
+            let ready = status.conditions.iter().find(|c| c.type_ == READY);
+            ready.map_or_else(|| account.to_owned(), |c| c.message.clone())
+        };
+        match outcome {
+            Outcome::Taken => Some(Self::Stalled(reason::ACCOUNT_TAKEN, message())),
+            Outcome::Invalid(reason, _) => Some(Self::Stalled(reason, message())),
+            Outcome::Ready { .. } | Outcome::AwaitPredecessor => None,
+        }
+    }
+
+    fn event(self) -> Event {
+        let (type_, reason, note) = match self {
+            Self::AccountCreated { account } => {
+                (EventType::Normal, "AccountCreated", format!("created ServiceAccount {account:?}"))
+            }
+            Self::DriftHealed { account, fields } => {
+                let fields = fields.join(", ");
+                let note = format!(
+                    "ServiceAccount {account:?} had been changed and was put right: {fields}; change the AgentIdentity instead"
+                );
+                (EventType::Warning, "DriftHealed", note)
+            }
+            Self::PodsOrphaned { active } => {
+                let note = format!(
+                    "the identity is gone and {active} of its pods still run: their tokens are dead; delete the pods"
+                );
+                (EventType::Warning, "AgentPodsOrphaned", note)
+            }
+            Self::Stalled(reason, message) => (EventType::Warning, reason, message),
+        };
+        // The API server refuses notes of more than a kilobyte.
+        let note = note.chars().take(900).collect();
+        Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        }
+    }
+}
+
+/// Publishes events; shared, so that repeats are aggregated.
+#[derive(Clone)]
+pub(super) struct Events(Recorder);
+
+impl Events {
+    pub(super) fn new(client: Client, instance: String) -> Self {
+        let reporter = Reporter { controller: "deputy-controller".to_owned(), instance: Some(instance) };
+        Self(Recorder::new(client, reporter))
+    }
+
+    /// Publishes an event about `regarding`. A failure is logged: what happened has happened all the same.
+    pub(super) async fn publish(&self, regarding: &ObjectReference, happening: Happening) {
+        let event = happening.event();
+        if let Err(error) = self.0.publish(&event, regarding).await {
+            tracing::debug!(%error, reason = event.reason, "event not published");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_say_what_to_do_and_stay_within_bounds() {
+        let healed = Happening::DriftHealed { account: "agent.a".into(), fields: vec!["imagePullSecrets"] };
+        assert_eq!(
+            healed.event().note.unwrap(),
+            "ServiceAccount \"agent.a\" had been changed and was put right: imagePullSecrets; change the AgentIdentity instead"
+        );
+        let long = Happening::Stalled("Invalid", "x".repeat(5000)).event();
+        assert_eq!(long.note.unwrap().len(), 900);
+    }
+}

@@ -1,0 +1,250 @@
+//! The driver: validate → build → apply → status, for one identity at a time.
+//!
+//! Everything is level-triggered: a reconcile looks at the account as it is now and writes only what differs. Nothing is
+//! polled; [`super::triggers`] says when to look.
+
+use super::{
+    Config,
+    account::{self, Plan},
+    events::{Events, Happening},
+    pods::{Agent, Pods},
+    status::{self, Of, Outcome},
+    tally::Tally,
+};
+use crate::{
+    api::{
+        FIELD_MANAGER,
+        condition::reason,
+        v1alpha1::{AgentIdentity, AgentIdentityStatus},
+    },
+    identity::account_name,
+    index::Identity,
+    metrics::ControllerMetrics,
+    runtime::clock,
+};
+use k8s_openapi::{
+    api::core::v1::{ObjectReference, ServiceAccount},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+    core::{ApiResource, DeserializeGuard},
+    runtime::controller::Action,
+};
+use serde_json::json;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// An identity as it is watched: one that cannot be decoded must not stop the others.
+pub(super) type Guarded = DeserializeGuard<AgentIdentity>;
+
+/// What a reconcile works with.
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) config: Config,
+    pub(super) events: Events,
+    pub(super) metrics: Arc<ControllerMetrics>,
+    pub(super) pods: Mutex<Pods>,
+    pub(super) tally: Mutex<Tally>,
+}
+
+/// Which step failed. All of them are tried again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot read the account: {0}")]
+    ReadAccount(#[source] kube::Error),
+    #[error("cannot write the account: {0}")]
+    WriteAccount(#[source] kube::Error),
+    #[error("cannot read the identity: {0}")]
+    ReadIdentity(#[source] kube::Error),
+    #[error("cannot write the status: {0}")]
+    WriteStatus(#[source] kube::Error),
+}
+
+impl Error {
+    fn source(&self) -> &kube::Error {
+        match self {
+            Self::ReadAccount(e) | Self::WriteAccount(e) | Self::ReadIdentity(e) | Self::WriteStatus(e) => e,
+        }
+    }
+
+    /// Whether the object or its namespace is on its way out, so that there is nothing left to do.
+    fn is_moot(&self) -> bool {
+        match self.source() {
+            kube::Error::Api(status) => {
+                status.is_not_found()
+                    || (status.is_forbidden() && status.message.contains("being terminated"))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What an identity is called, readable or not.
+struct Subject<'a> {
+    meta: &'a ObjectMeta,
+    agent: Agent,
+}
+
+impl<'a> Subject<'a> {
+    fn of(guard: &'a Guarded) -> Self {
+        let meta = guard.meta();
+        let agent = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+        Self { meta, agent }
+    }
+
+    fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(AgentIdentity::api_version(&()).into_owned()),
+            kind: Some(AgentIdentity::kind(&()).into_owned()),
+            namespace: Some(self.agent.0.clone()),
+            name: Some(self.agent.1.clone()),
+            uid: self.meta.uid.clone(),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+/// Brings one identity's account and status to what they should be.
+pub(super) async fn reconcile(guard: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let subject = Subject::of(&guard);
+    let result = match run(&guard, &subject, &context).await {
+        Err(error) if error.is_moot() => {
+            tracing::debug!(%error, "nothing left to do");
+            Ok(())
+        }
+        other => other,
+    };
+    let word = if result.is_ok() { "success" } else { "error" };
+    context.metrics.reconciled(word, started.elapsed());
+    result.map(|()| Action::await_change())
+}
+
+/// What failed is tried again after a pause.
+pub(super) fn error_policy(guard: Arc<Guarded>, error: &Error, _: Arc<Context>) -> Action {
+    let meta = guard.meta();
+    tracing::warn!(namespace = meta.namespace, name = meta.name, %error, "reconcile failed and will be tried again");
+    Action::requeue(Duration::from_secs(5))
+}
+
+async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Result<(), Error> {
+    if subject.meta.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let (outcome, previous) = match &guard.0 {
+        Ok(object) => {
+            let outcome = match Identity::validate(object, &context.config.reserved) {
+                Ok(identity) => apply(&identity, subject, context).await?,
+                Err(invalid) => Outcome::invalid(&invalid),
+            };
+            (outcome, object.status.clone())
+        }
+        Err(unreadable) => {
+            let message = format!("the object cannot be read: {}", unreadable.error);
+            (Outcome::Invalid(reason::INVALID, message), stored_status(subject, context).await?)
+        }
+    };
+    let active = context.pods.lock().unwrap_or_else(PoisonError::into_inner).active(&subject.agent);
+    let of = Of { namespace: &subject.agent.0, name: &subject.agent.1, generation: subject.meta.generation };
+    let domain = &context.config.trust_domain;
+    let next = status::status(of, &outcome, active, domain, previous.as_ref(), &Time(clock::now()));
+    context.count(&subject.agent, &next);
+    if previous.as_ref() == Some(&next) {
+        return Ok(());
+    }
+    write_status(subject, context, &next).await?;
+    if status::ready_reason(previous.as_ref()) != status::ready_reason(Some(&next))
+        && let Some(happening) = Happening::of(&outcome, &account_name(&subject.agent.1), &next)
+    {
+        context.events.publish(&subject.reference(), happening).await;
+    }
+    Ok(())
+}
+
+/// Brings the account to what the identity declares.
+async fn apply(identity: &Identity, subject: &Subject<'_>, context: &Context) -> Result<Outcome, Error> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let desired = account::build(identity);
+    let name = account_name(&identity.name);
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let observed = accounts.get_opt(&name).await.map_err(Error::ReadAccount)?;
+    let ready = |account: &ServiceAccount| Outcome::Ready {
+        account_uid: account.metadata.uid.clone().unwrap_or_default(),
+    };
+    match (account::plan(&desired, observed.as_ref()), &observed) {
+        (Plan::Keep, Some(observed)) => Ok(ready(observed)),
+        (Plan::Heal(fields), Some(observed)) => {
+            let healed = account::healed(&desired, observed);
+            context.metrics.wrote("update", "serviceaccounts");
+            let written = accounts.replace(&name, &params, &healed).await.map_err(Error::WriteAccount)?;
+            let happening = Happening::DriftHealed { account: name, fields };
+            context.events.publish(&subject.reference(), happening).await;
+            Ok(ready(&written))
+        }
+        (Plan::Taken, _) => Ok(Outcome::Taken),
+        (Plan::AwaitPredecessor, _) => Ok(Outcome::AwaitPredecessor),
+        // POST and not apply: an account that appeared meanwhile is a conflict to look at again, not one to adopt.
+        (Plan::Create | Plan::Keep | Plan::Heal(_), _) => {
+            context.metrics.wrote("create", "serviceaccounts");
+            let created = accounts.create(&params, &desired).await.map_err(Error::WriteAccount)?;
+            context.events.publish(&subject.reference(), Happening::AccountCreated { account: name }).await;
+            Ok(ready(&created))
+        }
+    }
+}
+
+fn raw(subject: &Subject<'_>, client: Client) -> Api<DynamicObject> {
+    Api::namespaced_with(client, &subject.agent.0, &ApiResource::erase::<AgentIdentity>(&()))
+}
+
+/// The status of an identity whose spec cannot be read.
+async fn stored_status(
+    subject: &Subject<'_>,
+    context: &Context,
+) -> Result<Option<AgentIdentityStatus>, Error> {
+    let object = raw(subject, context.client.clone()).get(&subject.agent.1).await;
+    let object = object.map_err(Error::ReadIdentity)?;
+    Ok(object.data.get("status").and_then(|status| serde_json::from_value(status.clone()).ok()))
+}
+
+/// Server-side apply, so that a field no longer in the status goes. The uid keeps it from landing on a successor.
+async fn write_status(
+    subject: &Subject<'_>,
+    context: &Context,
+    status: &AgentIdentityStatus,
+) -> Result<(), Error> {
+    let patch = json!({
+        "apiVersion": AgentIdentity::api_version(&()),
+        "kind": AgentIdentity::kind(&()),
+        "metadata": {"name": subject.agent.1, "uid": subject.meta.uid},
+        "status": status,
+    });
+    context.metrics.wrote("patch", "agentidentities/status");
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let objects = raw(subject, context.client.clone());
+    objects
+        .patch_status(&subject.agent.1, &params, &Patch::Apply(patch))
+        .await
+        .map_err(Error::WriteStatus)?;
+    Ok(())
+}
+
+impl Context {
+    fn count(&self, agent: &Agent, status: &AgentIdentityStatus) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.put(agent, &status.conditions);
+        tally.report(&self.metrics);
+    }
+
+    /// An identity is gone.
+    pub(super) fn forget(&self, agent: &Agent) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.remove(agent);
+        tally.report(&self.metrics);
+    }
+}

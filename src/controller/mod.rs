@@ -1,0 +1,109 @@
+//! The controller: identities in, accounts and statuses out; and the certificates the webhook serves with.
+//!
+//! It never answers a request, and no decision waits for it but the creation of an account. [`identities`] drives one
+//! identity through validate → build → apply → status, of which all but apply are pure ([`account`], [`status`]).
+
+mod account;
+pub mod certificates;
+mod events;
+mod identities;
+mod pods;
+mod status;
+mod tally;
+mod triggers;
+
+use crate::{
+    identity::TrustDomain,
+    index::ReservedAudiences,
+    metrics::{ControllerMetrics, IndexMetrics},
+};
+use events::Events;
+use futures::{Stream, StreamExt};
+use identities::{Context, Guarded};
+use kube::{
+    Client,
+    runtime::{controller, reflector},
+};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// Events of one identity within this time are one reconcile: a Deployment of a hundred pods is not a hundred writes.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// Identities reconciled at once.
+const CONCURRENCY: u16 = 16;
+
+/// What the controller is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Trust domain of the principals in statuses.
+    pub trust_domain: TrustDomain,
+    /// Audiences no declared token may have.
+    pub reserved: ReservedAudiences,
+    /// Name of this pod, as events show it.
+    pub instance: String,
+}
+
+/// Reconciles identities for ever; `synced` turns true once every watch has delivered its first list.
+///
+/// Returns only when the watches end, which they do not by themselves; the process should then end as well.
+pub async fn run(
+    client: Client,
+    config: Config,
+    metrics: Arc<ControllerMetrics>,
+    watches: Arc<IndexMetrics>,
+    synced: watch::Sender<bool>,
+) {
+    let context = Arc::new(Context {
+        events: Events::new(client.clone(), config.instance.clone()),
+        client: client.clone(),
+        config,
+        metrics,
+        pods: Mutex::default(),
+        tally: Mutex::default(),
+    });
+    // Pods first: a status written before they are counted would be written twice.
+    let mut pods = triggers::pods(client.clone(), Arc::clone(&context), &watches).boxed();
+    until_listed(&mut pods).await;
+    let (store, writer) = reflector::store::<Guarded>();
+    let queue = triggers::queue(vec![
+        triggers::identities(client.clone(), writer, Arc::clone(&context), &watches).boxed(),
+        triggers::accounts(client, store.clone(), &watches).boxed(),
+        pods.map(|(changed, _)| changed).boxed(),
+    ]);
+    let config = controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
+    let listed = store.clone();
+    let reconciles = controller::applier(
+        |guard, context| Box::pin(identities::reconcile(guard, context)),
+        identities::error_policy,
+        context,
+        store,
+        queue,
+        config,
+    );
+    let announce = async {
+        // An error means that the store's writer is gone, and then the stream below has ended too.
+        if listed.wait_until_ready().await.is_ok() {
+            synced.send_replace(true);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = reconciles.for_each(|_| std::future::ready(())) => {}
+        () = announce => {}
+    }
+}
+
+async fn until_listed(
+    pods: &mut Pin<Box<impl Stream<Item = (Vec<reflector::ObjectRef<Guarded>>, bool)> + ?Sized>>,
+) {
+    while let Some((_, complete)) = pods.next().await {
+        if complete {
+            return;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The status of an identity, computed as a value. Pure: written elsewhere, and only when it differs.
+
+use crate::{
+    api::{
+        condition::{self, ACCEPTED, READY, STALLED, reason},
+        v1alpha1::{AgentIdentityStatus, ManagedAccountStatus, PodCounts},
+    },
+    identity::{TrustDomain, account_name},
+    index::Invalid,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// How a reconcile ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The account is as declared and has this uid.
+    Ready {
+        /// The account's uid.
+        account_uid: String,
+    },
+    /// The account of a deleted namesake is still there.
+    AwaitPredecessor,
+    /// The account is somebody else's.
+    Taken,
+    /// The identity grants nothing: reason and message.
+    Invalid(&'static str, String),
+}
+
+impl Outcome {
+    /// The outcome for an identity that did not validate.
+    pub(super) fn invalid(invalid: &Invalid) -> Self {
+        let reason = match invalid {
+            Invalid::AudienceReserved { .. } => reason::AUDIENCE_RESERVED,
+            _ => reason::INVALID,
+        };
+        Self::Invalid(reason, invalid.to_string())
+    }
+}
+
+/// The identity a status is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Of<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+    pub(super) generation: Option<i64>,
+}
+
+/// The status after `outcome`, given the `previous` one.
+pub(super) fn status(
+    of: Of<'_>,
+    outcome: &Outcome,
+    active_pods: usize,
+    trust_domain: &TrustDomain,
+    previous: Option<&AgentIdentityStatus>,
+    now: &Time,
+) -> AgentIdentityStatus {
+    let account = account_name(of.name);
+    let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
+    for next in conditions_of(of, outcome, &account, now) {
+        condition::set(&mut conditions, next);
+    }
+    let service_account = match outcome {
+        Outcome::Ready { account_uid } => {
+            Some(ManagedAccountStatus { name: account.clone(), uid: account_uid.clone() })
+        }
+        _ => None,
+    };
+    AgentIdentityStatus {
+        service_account,
+        principal: Some(trust_domain.principal(of.namespace, &account)),
+        pods: Some(PodCounts { active: i32::try_from(active_pods).unwrap_or(i32::MAX) }),
+        conditions,
+    }
+}
+
+fn conditions_of(of: Of<'_>, outcome: &Outcome, account: &str, now: &Time) -> [Condition; 3] {
+    let make = |type_, status, reason: &str, message: &str| {
+        condition::condition(type_, status, reason, message, of.generation, now)
+    };
+    let accepted = make(ACCEPTED, true, reason::VALID, "the spec is valid");
+    let moving = |message| make(STALLED, false, reason::PROGRESSING, message);
+    match outcome {
+        Outcome::Ready { .. } => [
+            accepted,
+            make(READY, true, reason::ACCOUNT_READY, &format!("pods may run as ServiceAccount {account:?}")),
+            moving("nothing waits for a person"),
+        ],
+        Outcome::AwaitPredecessor => {
+            let message = "the account of a deleted identity of this name is being removed";
+            [accepted, make(READY, false, reason::PROGRESSING, message), moving(message)]
+        }
+        Outcome::Taken => {
+            let message = format!(
+                "ServiceAccount {account:?} exists and is not this identity's; to clear it: kubectl delete serviceaccount {account} -n {}",
+                of.namespace
+            );
+            [
+                accepted,
+                make(READY, false, reason::ACCOUNT_TAKEN, &message),
+                make(STALLED, true, reason::ACCOUNT_TAKEN, &message),
+            ]
+        }
+        Outcome::Invalid(reason, message) => [
+            make(ACCEPTED, false, reason, message),
+            make(READY, false, reason, message),
+            make(STALLED, true, reason, message),
+        ],
+    }
+}
+
+/// Reason of the Ready condition, if the status has one.
+pub(super) fn ready_reason(status: Option<&AgentIdentityStatus>) -> Option<&str> {
+    let conditions = &status?.conditions;
+    conditions.iter().find(|c| c.type_ == READY).map(|c| c.reason.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::jiff::Timestamp;
+
+    fn compute(
+        outcome: &Outcome,
+        generation: i64,
+        previous: Option<&AgentIdentityStatus>,
+        second: i64,
+    ) -> AgentIdentityStatus {
+        let of = Of { namespace: "ns", name: "a", generation: Some(generation) };
+        let now = Time(Timestamp::from_second(second).unwrap());
+        status(of, outcome, 3, &"cluster.local".parse().unwrap(), previous, &now)
+    }
+
+    fn shown(status: &AgentIdentityStatus) -> Vec<(&str, &str, &str)> {
+        status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn each_outcome_has_its_conditions() {
+        let ready = compute(&Outcome::Ready { account_uid: "u".into() }, 1, None, 1);
+        assert_eq!(
+            shown(&ready),
+            [
+                ("Accepted", "True", "Valid"),
+                ("Ready", "True", "AccountReady"),
+                ("Stalled", "False", "Progressing")
+            ]
+        );
+        assert_eq!(ready.principal.as_deref(), Some("spiffe://cluster.local/ns/ns/sa/agent.a"));
+        assert_eq!(
+            ready.service_account,
+            Some(ManagedAccountStatus { name: "agent.a".into(), uid: "u".into() })
+        );
+        assert_eq!(ready.pods, Some(PodCounts { active: 3 }));
+
+        let taken = compute(&Outcome::Taken, 1, Some(&ready), 2);
+        assert_eq!(
+            shown(&taken),
+            [
+                ("Accepted", "True", "Valid"),
+                ("Ready", "False", "AccountTaken"),
+                ("Stalled", "True", "AccountTaken")
+            ]
+        );
+        assert!(taken.conditions[1].message.ends_with("kubectl delete serviceaccount agent.a -n ns"));
+        assert_eq!(taken.service_account, None);
+
+        let reserved = Invalid::AudienceReserved { name: "t".into(), audience: "api".into() };
+        let invalid = compute(&Outcome::invalid(&reserved), 1, None, 1);
+        assert_eq!(
+            shown(&invalid),
+            [
+                ("Accepted", "False", "AudienceReserved"),
+                ("Ready", "False", "AudienceReserved"),
+                ("Stalled", "True", "AudienceReserved")
+            ]
+        );
+        let waiting = compute(&Outcome::AwaitPredecessor, 1, None, 1);
+        assert_eq!(ready_reason(Some(&waiting)), Some("Progressing"));
+    }
+
+    #[test]
+    fn nothing_new_is_nothing_different() {
+        let outcome = Outcome::Ready { account_uid: "u".into() };
+        let first = compute(&outcome, 1, None, 1);
+        assert_eq!(compute(&outcome, 1, Some(&first), 999), first);
+        let edited = compute(&outcome, 2, Some(&first), 999);
+        assert_eq!(edited.conditions[1].observed_generation, Some(2));
+        assert_eq!(edited.conditions[1].last_transition_time, first.conditions[1].last_transition_time);
+    }
+}

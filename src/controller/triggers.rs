@@ -1,0 +1,157 @@
+//! What makes an identity worth a look: itself, its account, its pods. Three watches, one queue.
+
+use super::{
+    events::Happening,
+    identities::{Context, Guarded},
+    pods::{Agent, Pods},
+};
+use crate::{
+    api::{AGENT_LABEL, v1alpha1::AgentIdentity},
+    identity::agent_of_account,
+    metrics::IndexMetrics,
+    runtime::watch::retried,
+};
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, ServiceAccount};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        reflector::{ObjectRef, Store, reflector, store::Writer},
+        watcher::{self, Event, watcher},
+    },
+};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
+
+type Triggers = Vec<ObjectRef<Guarded>>;
+
+fn reference((namespace, name): &Agent) -> ObjectRef<Guarded> {
+    ObjectRef::new(name).within(namespace)
+}
+
+/// Identities that appeared or changed. One that went while its pods go on is told of.
+pub(super) fn identities(
+    client: Client,
+    writer: Writer<Guarded>,
+    context: Arc<Context>,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = Triggers> + use<> {
+    let events = watcher(Api::<Guarded>::all(client), watcher::Config::default());
+    reflector_events(writer, retried(events, "agentidentities", metrics)).then(move |event| {
+        let context = Arc::clone(&context);
+        async move {
+            match event {
+                Event::Apply(identity) | Event::InitApply(identity) => vec![ObjectRef::from_obj(&identity)],
+                Event::Delete(identity) => {
+                    gone(&identity, &context).await;
+                    vec![]
+                }
+                Event::Init | Event::InitDone => vec![],
+            }
+        }
+    })
+}
+
+/// Keeps a store along with a stream of events that cannot fail any more.
+fn reflector_events(
+    writer: Writer<Guarded>,
+    events: impl Stream<Item = Event<Guarded>>,
+) -> impl Stream<Item = Event<Guarded>> {
+    reflector(writer, events.map(Ok)).filter_map(|event: watcher::Result<_>| std::future::ready(event.ok()))
+}
+
+/// The account goes with its identity by owner reference; pods do not, and their tokens die with the account.
+async fn gone(identity: &Guarded, context: &Context) {
+    let agent = (identity.namespace().unwrap_or_default(), identity.name_any());
+    context.forget(&agent);
+    let active = context.pods.lock().unwrap_or_else(PoisonError::into_inner).active(&agent);
+    if active > 0 {
+        let regarding = ObjectReference {
+            api_version: Some(AgentIdentity::api_version(&()).into_owned()),
+            kind: Some(AgentIdentity::kind(&()).into_owned()),
+            namespace: Some(agent.0),
+            name: Some(agent.1),
+            uid: identity.meta().uid.clone(),
+            ..ObjectReference::default()
+        };
+        context.events.publish(&regarding, Happening::PodsOrphaned { active }).await;
+    }
+}
+
+/// Agents' accounts that appeared, changed or went, whoever they belong to. Only their names matter here, so only
+/// metadata is watched; a fresh list after a break triggers every identity, since a deletion may have been missed.
+pub(super) fn accounts(
+    client: Client,
+    known: Store<Guarded>,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = Triggers> + use<> {
+    let api: Api<PartialObjectMeta<ServiceAccount>> = Api::all(client);
+    retried(watcher(api, watcher::Config::default()), "serviceaccounts", metrics).map(
+        move |event| match event {
+            Event::Apply(account) | Event::Delete(account) => {
+                let agent = account.metadata.name.as_deref().and_then(agent_of_account);
+                agent
+                    .map(|agent| (account.namespace().unwrap_or_default(), agent.to_owned()))
+                    .iter()
+                    .map(reference)
+                    .collect()
+            }
+            Event::Init | Event::InitApply(_) => vec![],
+            Event::InitDone => {
+                known.state().iter().map(|identity| ObjectRef::from_obj(identity.as_ref())).collect()
+            }
+        },
+    )
+}
+
+/// Agents whose number of active pods changed, and whether a full list of pods has been seen by then.
+pub(super) fn pods(
+    client: Client,
+    context: Arc<Context>,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = (Triggers, bool)> + use<> {
+    let config =
+        watcher::Config::default().labels(AGENT_LABEL).fields("status.phase!=Succeeded,status.phase!=Failed");
+    let api: Api<PartialObjectMeta<Pod>> = Api::all(client);
+    let events = retried(watcher(api, config), "pods", metrics);
+    let mut listed = HashSet::new();
+    events.map(move |event| {
+        let mut pods = context.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let complete = matches!(event, Event::InitDone);
+        let changed = count(&mut pods, &mut listed, event);
+        (changed.iter().map(reference).collect(), complete)
+    })
+}
+
+fn count(pods: &mut Pods, listed: &mut HashSet<Agent>, event: Event<PartialObjectMeta<Pod>>) -> Vec<Agent> {
+    let name = |pod: &PartialObjectMeta<Pod>| (pod.namespace().unwrap_or_default(), pod.name_any());
+    match event {
+        Event::Init => {
+            listed.clear();
+            vec![]
+        }
+        Event::InitDone => pods.retain(listed),
+        Event::Delete(pod) => {
+            let (namespace, name) = name(&pod);
+            pods.remove(&namespace, &name)
+        }
+        Event::InitApply(pod) | Event::Apply(pod) => {
+            let (namespace, name) = name(&pod);
+            let agent = pod.labels().get(AGENT_LABEL).filter(|_| pod.metadata.deletion_timestamp.is_none());
+            let Some(agent) = agent else { return pods.remove(&namespace, &name) };
+            let changed = pods.put(&namespace, &name, agent);
+            listed.insert((namespace, name));
+            changed
+        }
+    }
+}
+
+/// One queue of all that is worth a look.
+pub(super) fn queue(
+    streams: Vec<stream::BoxStream<'static, Triggers>>,
+) -> impl Stream<Item = Result<ObjectRef<Guarded>, std::convert::Infallible>> {
+    stream::select_all(streams).flat_map(stream::iter).map(Ok)
+}
