@@ -1,9 +1,51 @@
+# The targets people and continuous integration call. `make` alone lists them.
 .DEFAULT_GOAL := help
+SHELL := /usr/bin/env bash
+
+DEPUTY := cargo run --quiet --locked --
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: install ## Set everything up and show the main job on a real cluster
+	e2e/demo
 
 .PHONY: test
-test: ## Set everything up and run every test
-	cargo test --locked
+test: cluster-up check e2e ## Set everything up and run every test
+
+.PHONY: check
+check: ## The inner loop: format, lints, every test that needs no cluster
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	PATH="$(CURDIR)/e2e/.cluster/bin:$$PATH" cargo test --locked
+	$(MAKE) --no-print-directory generated
+
+.PHONY: e2e
+e2e: install ## The end-to-end suite, on the cluster
+	source e2e/cluster/env && cargo test --locked --test e2e
+
+.PHONY: generate
+generate: ## Make the generated files again: CRDs, rule reference, manifests
+	$(DEPUTY) crds > crds/agentidentities.yaml
+	$(DEPUTY) crds --helm > charts/deputy/templates/crds/agentidentities.yaml
+	$(DEPUTY) rules --markdown > docs/rules.md
+	PATH="$(CURDIR)/e2e/.cluster/bin:$$PATH" charts/render
+
+.PHONY: generated
+generated: generate ## Fail if a generated file is not current
+	@git diff --exit-code --stat -- crds charts docs/rules.md manifests || \
+	  { echo 'generated files are not current: commit what `make generate` made'; exit 1; }
+
+.PHONY: cluster-up
+cluster-up: ## A real cluster on this machine; prints its kubeconfig
+	e2e/cluster/up
+
+.PHONY: cluster-down
+cluster-down: ## Remove it without a trace
+	e2e/cluster/down
+
+.PHONY: install
+install: cluster-up ## Build the image and install the chart
+	e2e/cluster/install
