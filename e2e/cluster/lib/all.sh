@@ -29,7 +29,8 @@ kubectl() { KUBECONFIG=$state_dir/kubeconfig "$(tool_path kubectl)" --request-ti
 # with the process that holds it.
 lock_cluster() {
   exec 9< "$cluster_dir"
-  flock --wait 900 9 || die 'another command works on this cluster and does not finish'
+  flock --nonblock 9 && return
+  step 'another command works on this cluster: wait for it' flock --wait 300 9
 }
 
 remove_cluster() {

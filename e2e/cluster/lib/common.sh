@@ -34,7 +34,7 @@ step() {
   shift
   started=$(now_ms)
   output=$(mktemp)
-  printf '  %-58s' "$text" >&2
+  printf '  %-58s ' "$text" >&2
   # A subshell with -e of its own: inside a condition bash would ignore -e.
   set +e
   (

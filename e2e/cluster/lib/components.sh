@@ -12,7 +12,10 @@ start_missing() {
     running "$component" || missing+=("$component")
   done
   ((${#missing[@]})) || return 0
-  in_node bash /var/lib/kubernetes/start "${missing[@]}"
+  (
+    close_descriptors
+    in_node bash /var/lib/kubernetes/start "${missing[@]}"
+  )
 }
 
 # wait_for COMPONENT SECONDS: until it does its work; shows its log when it does not.
@@ -34,12 +37,15 @@ works_kube-proxy() { in_node busybox wget -q -O - http://127.0.0.1:10256/healthz
 
 works_kubelet() {
   in_node busybox wget -q -O - http://127.0.0.1:10248/healthz || return 1
-  # A node keeps its last condition when it dies, so look at the pulse as well.
-  local ready renewed
+  # A node keeps its last condition when it dies, so look at the pulse as well:
+  # it must be this kubelet's, and fresh.
+  local ready renewed started
+  started=$(stat -c %Y "/proc/$(node_pid)/root/run/kubelet.pid")
   ready=$(kubectl get node "$node_name" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}') &&
     renewed=$(kubectl get lease "$node_name" --namespace kube-node-lease -o 'jsonpath={.spec.renewTime}') || return 1
   printf '\nReady=%s, last sign of life %s\n' "$ready" "$renewed"
-  [[ $ready == True ]] && (($(date +%s) - $(date -d "$renewed" +%s) < 30))
+  renewed=$(date -d "$renewed" +%s)
+  [[ $ready == True ]] && ((renewed >= started && renewed > $(date +%s) - 30))
 }
 
 # Asked from the host, as a pod would ask.

@@ -6,7 +6,7 @@
 fingerprint() {
   local tool
   {
-    cat "$cluster_dir/versions.env" "$cluster_dir"/lib/*.sh "$cluster_dir"/node/*
+    find "$cluster_dir"/{lib,manifests,node} -type f -print0 | sort -z | xargs -0 cat
     for tool in "${all_tools[@]}"; do tool_path "$tool"; done
   } | sha256sum
 }

@@ -15,28 +15,52 @@ image_offered() {
   in_node ctr --namespace k8s.io images list "name==$1" | grep -q io.cri-containerd.image=managed
 }
 
-# busybox_root FOLDER: a root file system with busybox under all its names.
-busybox_root() {
-  local applet
-  mkdir -p "$1"/{bin,etc,tmp}
-  chmod 1777 "$1/tmp"
-  cp "$(command -v busybox)" "$1/bin/busybox"
-  while read -r applet; do
-    [[ $applet == busybox ]] || ln -s busybox "$1/bin/$applet"
-  done < <(busybox --list)
-  printf 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' > "$1/etc/passwd"
-  printf 'root:x:0:\nnogroup:x:65534:\n' > "$1/etc/group"
+# load_file ARCHIVE: into the cluster that CLUSTER names.
+load_file() {
+  case ${CLUSTER:-own} in
+    own) load_archive < "$1" ;;
+    kind) require_kind && kind load image-archive "$1" --name "$cluster_name" ;;
+    *) die "CLUSTER=$CLUSTER: images get into that cluster through its registry" ;;
+  esac
 }
 
-# load_base_images: what holds a pod's namespaces, and a shell for tests' pods.
-load_base_images() (
-  image_offered deputy.local/pause:1 && image_offered deputy.local/busybox:1 && return
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
-  busybox_root "$work/root"
-  # As PID 1 of a shared process namespace, pause must reap; waiting, sh does.
-  # shellcheck disable=SC2016
-  "$cluster_dir/make-image" deputy.local/pause:1 "$work/root" \
-    /bin/sh -c 'trap exit TERM; while :; do sleep 2147483647 & wait $!; done' | load_archive
-  "$cluster_dir/make-image" --cmd deputy.local/busybox:1 "$work/root" /bin/sh | load_archive
+# with_busybox COMMAND...: calls it with a folder that is a root file system with
+# busybox under all its names.
+with_busybox() (
+  root=$(mktemp -d)
+  trap 'rm -rf "$root"' EXIT
+  chmod 0755 "$root"
+  mkdir -p "$root"/{bin,etc,tmp}
+  chmod 1777 "$root/tmp"
+  cp "$(command -v busybox)" "$root/bin/busybox"
+  while read -r applet; do
+    [[ $applet == busybox ]] || ln -s busybox "$root/bin/$applet"
+  done < <(busybox --list)
+  printf 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' > "$root/etc/passwd"
+  printf 'root:x:0:\nnogroup:x:65534:\n' > "$root/etc/group"
+  "$@" "$root"
+)
+
+# pause_image FOLDER: what holds a pod's namespaces. As PID 1 of a process
+# namespace that containers share it must reap, and a waiting sh does.
+# shellcheck disable=SC2016
+pause_image() {
+  "$cluster_dir/make-image" deputy.local/pause:1 "$1" \
+    /bin/sh -c 'trap exit TERM; while :; do sleep 2147483647 & wait $!; done'
+}
+
+# busybox_image FOLDER: a shell for tests' pods.
+busybox_image() { "$cluster_dir/make-image" --cmd deputy.local/busybox:1 "$1" /bin/sh; }
+
+load_base_images() {
+  image_offered deputy.local/pause:1 || with_busybox pause_image | load_archive
+  image_offered deputy.local/busybox:1 || with_busybox busybox_image | load_archive
+}
+
+# load_busybox: where the cluster brings its own pause image.
+load_busybox() (
+  archive=$(mktemp)
+  trap 'rm -f "$archive"' EXIT
+  with_busybox busybox_image > "$archive"
+  load_file "$archive"
 )

@@ -102,8 +102,8 @@ node_create() {
 
   for tool in "${all_tools[@]}"; do programs+=("$(tool_path "$tool")"); done
   mkdir -p "$state_dir/root"
-  # No descriptor of ours may live on in the node: not the lock of `up`, and not
-  # a pipe whose reader waits for its end.
+  # No descriptor of ours may live on in the node: not the lock of the caller,
+  # and not a pipe whose reader waits for its end.
   (
     close_descriptors
     exec setsid nsenter --net="/run/netns/$cluster_name" \
@@ -116,7 +116,8 @@ node_create() {
   }
 }
 
-# Closes everything but standard input, output and error.
+# Closes everything but standard input, output and error. What starts a process
+# that stays must do this first.
 close_descriptors() {
   local descriptor
   for descriptor in /proc/self/fd/*; do
@@ -135,8 +136,11 @@ node_destroy() {
     kill -KILL "$pid" 2> /dev/null || true
     wait_until 30 "process $pid and its waiting parent end" gone "$pid" "$parent"
   fi
+  # The cable first: the kernel takes it away with the namespace, but later.
+  if [[ -e /sys/class/net/$host_link ]]; then
+    ip link del "$host_link" || wait_until 10 "$host_link goes away" test ! -e "/sys/class/net/$host_link"
+  fi
   if [[ -e /run/netns/$cluster_name ]]; then ip netns del "$cluster_name"; fi
-  if [[ -e /sys/class/net/$host_link ]]; then ip link del "$host_link"; fi
   wait_until 30 "the cgroups of $cluster_name go away" remove_cgroups
 }
 

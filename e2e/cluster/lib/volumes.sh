@@ -27,24 +27,25 @@ YAML
 # recycle_volumes: makes anew what was used and let go, and what is not there.
 # Prints the names.
 recycle_volumes() {
-  local folders=$state_dir/node/lib/volumes name phase names=()
+  local folders=$state_dir/node/lib/volumes name phase names=() used=()
   local -A phases=()
   while read -r name phase; do
     phases[$name]=$phase
   done < <(kubectl get pv -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase}{"\n"}{end}')
   while read -r name; do
     case ${phases[$name]:-Absent} in
-      Released | Failed | Absent) names+=("$name") ;;
+      Absent) names+=("$name") ;;
+      Released | Failed) names+=("$name") used+=("$name") ;;
     esac
   done < <(volume_names)
   ((${#names[@]})) || return 0
-  kubectl delete pv --ignore-not-found --wait --timeout=60s "${names[@]}" > /dev/null
+  ((!${#used[@]})) || kubectl delete pv --ignore-not-found --wait --timeout=60s "${used[@]}" > /dev/null
   for name in "${names[@]}"; do
     rm -rf --one-file-system "${folders:?}/$name"
     mkdir "$folders/$name"
     # Whatever user a pod runs as.
     chmod 0777 "$folders/$name"
   done
-  for name in "${names[@]}"; do volume "$name"; done | kubectl apply -f - > /dev/null
+  for name in "${names[@]}"; do volume "$name"; done | kubectl create -f - > /dev/null
   printf '%s\n' "${names[@]}"
 }
