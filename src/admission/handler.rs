@@ -195,8 +195,7 @@ impl Webhook {
                 Mutation::Wait(finding) => finding,
                 Mutation::Patch { operations, warnings, identity } => {
                     let allowed = self.allow(request, &warnings, Some(identity), &snapshot);
-                    let verdict =
-                        if operations.0.is_empty() { Verdict::Allowed } else { Verdict::Patched };
+                    let verdict = if operations.0.is_empty() { Verdict::Allowed } else { Verdict::Patched };
                     return Ok((verdict, allowed.patch(&operations).map_err(|_| Unjudged::Panicked)?));
                 }
             };
@@ -213,14 +212,12 @@ impl Webhook {
         let mut patience = Patience::new(self);
         loop {
             let snapshot = patience.snapshot();
-            let admission =
-                guarded(|| admit(object, namespace, Subject::Pod, &snapshot, &self.settings))?;
+            let admission = guarded(|| admit(object, namespace, Subject::Pod, &snapshot, &self.settings))?;
             if !admission.is_denied() {
                 let answer = self.allow(request, &admission.findings, admission.identity, &snapshot);
                 return Ok((Verdict::Allowed, answer));
             }
-            let on_its_way =
-                matches!(guarded(|| mutate(object, namespace, &snapshot))?, Mutation::Wait(_));
+            let on_its_way = matches!(guarded(|| mutate(object, namespace, &snapshot))?, Mutation::Wait(_));
             if !on_its_way || !patience.is_rewarded().await {
                 return Ok(self.deny(request, &admission.findings, admission.identity, &snapshot));
             }
@@ -279,9 +276,8 @@ impl Webhook {
         identity: Option<&Identity>,
         snapshot: &Snapshot,
     ) -> Answer {
-        let answer = answer
-            .audit("rules", wording::rules(findings))
-            .audit("snapshot", snapshot.version.to_string());
+        let answer =
+            answer.audit("rules", wording::rules(findings)).audit("snapshot", snapshot.version.to_string());
         match identity {
             None => answer,
             Some(Identity { uid, namespace, name, .. }) => answer

@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 /// Why a request is not a review that can be judged. No message repeats what was sent: it may hold a key.
@@ -98,7 +98,10 @@ impl Intake {
         }
         let deadline = Instant::now() + self.limits.body_time;
         let room = self.budget.acquire_many(kibibytes(length.unwrap_or(limit)));
-        let Ok(Ok(room)) = timeout_at(deadline, room).await else { return Err(NoReview::Overload) };
+        // Room comes soon or not in time to be of use.
+        let Ok(Ok(room)) = timeout(self.limits.body_time / 3, room).await else {
+            return Err(NoReview::Overload);
+        };
         let bytes = timeout_at(deadline, collect(body, limit)).await.map_err(|_| NoReview::Incomplete)??;
         Ok((decode(&bytes)?, room))
     }
@@ -170,7 +173,7 @@ mod tests {
     fn decoded(edit: impl FnOnce(&mut Value)) -> Result<Review, NoReview> {
         let mut review = review();
         edit(&mut review);
-        decode(&serde_json::to_vec(&review).unwrap())
+        decode(review.to_string().as_bytes())
     }
 
     #[test]

@@ -47,7 +47,9 @@ mod tests {
     use crate::policy;
 
     fn findings(count: usize, message: &str) -> Vec<Finding> {
-        (0..count).map(|at| Finding::warn(policy::rules()[0], format!("spec.volumes[{at}]"), message)).collect()
+        (0..count)
+            .map(|at| Finding::warn(policy::rules()[0], format!("spec.volumes[{at}]"), message))
+            .collect()
     }
 
     #[test]

@@ -499,7 +499,10 @@ struct Node<'a> {
 
 impl<'a> Node<'a> {
     fn top(value: &'a Value) -> Result<Self, Malformed> {
-        Self::new(Some(value), String::new())
+        match value {
+            Value::Object(map) => Ok(Self { map: Some(map), path: String::new() }),
+            _ => Err(Malformed { path: "the object".to_owned(), expected: "a pod" }),
+        }
     }
 
     fn new(value: Option<&'a Value>, path: String) -> Result<Self, Malformed> {

@@ -167,11 +167,11 @@ rules! {
     AI206, "literal-key", Critical, [2, 7], Webhook,
         "The pod's spec holds a key, a token, a private key or a URL with a password in clear text.",
         "Whoever may read pods reads it, and so do etcd backups and every log that prints a spec.",
-        "remove it and rotate the key: it is on record in the API server";
+        "remove it and rotate the key: it has left its owner";
     AI207, "literal-in-metadata", High, [2], Webhook,
         "A label or annotation holds a key, a token, a private key or a URL with a password in clear text.",
         "Metadata is the widest-read part of an object.",
-        "remove it and rotate the key: it is on record in the API server";
+        "remove it and rotate the key: it has left its owner";
     AI212, "unknown-source", High, [4], Webhook,
         "The pod uses a volume, projection or environment source this version does not know.",
         "What is not known may be a credential; Kubernetes adds such sources over time.",

@@ -1,4 +1,17 @@
 //! One binary for every test above the unit: one link, and helpers shared by all.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::unwrap_in_result,
+    clippy::unwrap_used,
+    reason = "a test says what it expects by panicking, and a table is as long as it is"
+)]
+
+mod admission;
+mod chart;
 mod layering;
+mod metrics;
 mod policy;
+mod tls;

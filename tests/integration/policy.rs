@@ -634,7 +634,7 @@ fn findings_say_where_and_what_to_do_and_never_show_a_value() {
             "[AI201] spec.containers[0].envFrom[0].secretRef: reads Secret \"s\" into the environment; use a token the \
              AgentIdentity declares instead of the Secret (docs/rules.md#ai201)",
             "[AI206] spec.containers[0].args[0]: matches \"github-token\" (48 characters); remove it and rotate the \
-             key: it is on record in the API server (docs/rules.md#ai206)",
+             key: it has left its owner (docs/rules.md#ai206)",
         ]
     );
 }
