@@ -15,7 +15,7 @@ pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/toke
 pub enum Error {
     /// There is no token to read.
     #[error(
-        "cannot read {path}: {source}; the pod needs its ServiceAccount token mounted (automountServiceAccountToken: true), or give --api-audience"
+        "cannot read {path}; the pod needs its ServiceAccount token mounted (automountServiceAccountToken: true), or give --api-audience"
     )]
     NoToken {
         /// Where it should be.

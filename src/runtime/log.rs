@@ -1,7 +1,10 @@
 //! Structured logs on standard error, panics included.
 
 use clap::ValueEnum;
-use std::panic;
+use std::{
+    io::{self, IsTerminal as _},
+    panic,
+};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// How log lines look.
@@ -19,7 +22,9 @@ pub enum Format {
 /// When `level` is no filter.
 pub fn init(format: Format, level: &str) -> Result<(), ParseError> {
     let filter: EnvFilter = level.parse()?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     // A second call keeps the first set-up: that is the process' own, and losing a line is no reason to end.
     let _ = match format {
         Format::Json => builder.json().flatten_event(true).try_init(),

@@ -143,3 +143,71 @@ pub fn retried<T, S: Stream<Item = watcher::Result<T>>>(
         std::future::ready(event)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{ReservedAudiences, Standing};
+    use serde_json::{Value, json};
+
+    fn identity(name: &str, owner: &Value) -> DeserializeGuard<AgentIdentity> {
+        serde_json::from_value(json!({
+            "apiVersion": "deputy.dev/v1alpha1", "kind": "AgentIdentity", "spec": {"owner": owner},
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "generation": 1},
+        }))
+        .unwrap()
+    }
+
+    fn named(name: &str) -> DeserializeGuard<AgentIdentity> {
+        identity(name, &json!("o@example.com"))
+    }
+
+    fn known(index: &Index, name: &str) -> bool {
+        index.snapshot().standing("ns", name) != Standing::Unknown
+    }
+
+    #[test]
+    fn a_list_takes_effect_when_it_is_whole() {
+        let mut index = Index::new(ReservedAudiences::default());
+        let mut list = List::default();
+        assert!(!apply_identity(&mut index, &mut list, Event::Init));
+        assert!(!apply_identity(&mut index, &mut list, Event::InitApply(named("a"))));
+        assert!(!known(&index, "a"));
+        // The list broke off and starts again: what it held so far may be gone.
+        assert!(!apply_identity(&mut index, &mut list, Event::Init));
+        assert!(!apply_identity(&mut index, &mut list, Event::InitApply(named("b"))));
+        assert!(apply_identity(&mut index, &mut list, Event::InitDone));
+        assert!(list.complete && !known(&index, "a") && known(&index, "b"));
+
+        assert!(apply_identity(&mut index, &mut list, Event::Apply(named("c"))));
+        assert!(apply_identity(&mut index, &mut list, Event::Delete(named("b"))));
+        assert!(known(&index, "c") && !known(&index, "b"));
+        // During a later list the world stays as it was, and the watch still counts as synced.
+        assert!(apply_identity(&mut index, &mut list, Event::Init) && known(&index, "c"));
+        assert!(apply_identity(&mut index, &mut list, Event::InitDone) && !known(&index, "c"));
+    }
+
+    #[test]
+    fn an_identity_that_cannot_be_read_is_known_as_that() {
+        let mut index = Index::new(ReservedAudiences::default());
+        let unreadable = identity("a", &json!(["not", "a", "string"]));
+        assert!(unreadable.0.is_err());
+        apply_identity(&mut index, &mut List::default(), Event::Apply(unreadable));
+        assert!(matches!(index.snapshot().standing("ns", "a"), Standing::Invalid(_)));
+    }
+
+    #[test]
+    fn accounts_come_and_go() {
+        let mut index = Index::new(ReservedAudiences::default());
+        let account: ServiceAccount =
+            serde_json::from_value(json!({"metadata": {"name": "default", "namespace": "ns", "uid": "x"}}))
+                .unwrap();
+        let mut list = List::default();
+        apply_account(&mut index, &mut list, Event::Init);
+        apply_account(&mut index, &mut list, Event::InitApply(account.clone()));
+        assert!(apply_account(&mut index, &mut list, Event::InitDone));
+        assert!(index.snapshot().account("ns", "default").is_some());
+        apply_account(&mut index, &mut list, Event::Delete(account));
+        assert_eq!(index.snapshot().account("ns", "default"), None);
+    }
+}
