@@ -24,7 +24,8 @@ check: ## The inner loop: format, lints, every test that needs no cluster
 
 .PHONY: e2e
 e2e: install ## The end-to-end suite, on the cluster
-	source e2e/cluster/env && cargo test --locked --test e2e
+	e2e/prepare
+	source e2e/cluster/env && cargo test --locked --test e2e -- --test-threads 1
 
 .PHONY: generate
 generate: ## Make the generated files again: CRDs, rule reference, manifests

@@ -1,1 +1,98 @@
-//! release
+//! The release as a whole: its metrics, its silence, its absence.
+
+use crate::support::{IMAGE, Namespace, apply, eventually, get, kubectl, run};
+use std::{fs, path::Path, thread, time::Duration};
+
+const SYSTEM: &str = "deputy-system";
+
+#[test]
+fn metrics_are_what_promtool_accepts() {
+    for role in ["controller", "webhook"] {
+        let pods = get(&["-n", SYSTEM, "pods", "-l", &format!("app.kubernetes.io/component={role}")]);
+        let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+        let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
+        let text = kubectl(&["get", "--raw", &path]).accepted();
+        assert!(text.contains("deputy_build_info"), "{text}");
+        let said = run("promtool", &["check", "metrics"], &text);
+        assert!(said.ok && said.text.is_empty(), "{role}: {}", said.text);
+    }
+}
+
+/// A quiet minute costs no write: counted in the API server's own audit log.
+#[test]
+fn nothing_is_written_when_nothing_changed() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/.cluster/node/log/audit.log");
+    let writes = || {
+        let text = fs::read_to_string(&log).unwrap();
+        text.lines()
+            .filter(|line| {
+                line.contains("\"username\":\"system:serviceaccount:deputy-system:deputy-controller\"")
+            })
+            .filter(|line| line.contains("\"stage\":\"ResponseComplete\""))
+            .filter(|line| {
+                ["create", "update", "patch", "delete"]
+                    .iter()
+                    .any(|v| line.contains(&format!("\"verb\":\"{v}\"")))
+            })
+            .count()
+    };
+    assert!(writes() > 0, "the audit log tells of no write at all");
+    // What earlier tests left to do is done when their namespaces are gone: an account that a namespace's deletion takes
+    // is missed by the controller, which tries to make it again and is told that the namespace ends.
+    eventually("other tests' namespaces are gone", || {
+        let names = kubectl(&["get", "namespaces", "-o", "name"]).accepted();
+        let others = names.lines().filter(|name| name.contains("/e2e-") && !name.ends_with(&ns.0)).count();
+        (others == 0).then_some(())
+    });
+    let mut before = writes();
+    eventually("the controller is done", || {
+        thread::sleep(Duration::from_secs(3));
+        let now = writes();
+        (std::mem::replace(&mut before, now) == now).then_some(())
+    });
+    thread::sleep(Duration::from_secs(60));
+    assert_eq!(writes(), before);
+}
+
+#[test]
+fn without_the_webhook_agents_pods_are_refused_and_others_start() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let scale = |replicas: &str| {
+        kubectl(&["-n", SYSTEM, "scale", "deployment/deputy-webhook", "--replicas", replicas]).accepted();
+    };
+    scale("0");
+    eventually("the webhook is gone", || {
+        let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=webhook"]);
+        pods["items"].as_array().unwrap().is_empty().then_some(())
+    });
+    let refused = apply(&ns.pod("p", "a", ""));
+    ns.kubectl(&["run", "plain", "--image", IMAGE, "--image-pull-policy=Never", "--", "sleep", "3600"])
+        .accepted();
+    ns.runs("plain");
+    scale("2");
+    kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/deputy-webhook", "--timeout=90s"]).accepted();
+    refused.refused("agent-pods.mutate.deputy.dev");
+    eventually("agents' pods are admitted again", || apply(&ns.pod("p", "a", "")).ok.then_some(()));
+}
+
+/// Last of all by its name: the release goes, and comes back.
+#[test]
+fn uninstalled_it_leaves_nothing_in_the_way() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    apply(&ns.pod("p", "a", "")).accepted();
+    ns.runs("p");
+    let values = run("helm", &["-n", SYSTEM, "get", "values", "deputy", "-o", "json"], "").accepted();
+    run("helm", &["-n", SYSTEM, "uninstall", "deputy", "--wait"], "").accepted();
+    apply(&ns.pod("plain", "a", "")).accepted();
+    ns.runs("plain");
+    assert_eq!(get(&["-n", &ns.0, "pod", "plain"])["spec"]["serviceAccountName"], "default");
+    kubectl(&["delete", "namespace", &ns.0, "--timeout=60s"]).accepted();
+    kubectl(&["delete", "crd", "agentidentities.deputy.dev", "--timeout=60s"]).accepted();
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/deputy");
+    let install = ["-n", SYSTEM, "install", "deputy", chart, "--values", "-", "--wait", "--timeout", "3m"];
+    run("helm", &install, &values).accepted();
+}
