@@ -21,14 +21,15 @@ mod formats;
 mod managed;
 mod mount_path;
 mod mutate;
+mod node;
 mod rule;
 mod settings;
 mod walk;
 
 pub use admit::{Admission, Subject, admit};
-pub use facts::Malformed;
 pub use finding::{Action, Finding};
 pub use formats::{FormatError, Formats};
 pub use mutate::{Mutation, mutate};
+pub use node::Malformed;
 pub use rule::{Engine, Rule, Severity, rules};
 pub use settings::{KnownKinds, Settings};
