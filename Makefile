@@ -47,6 +47,10 @@ cluster-up: ## A real cluster on this machine; prints its kubeconfig
 cluster-down: ## Remove it without a trace
 	e2e/cluster/down
 
+.PHONY: image
+image: ## Build the static binary and its image archive (target/image.tar)
+	e2e/cluster/image
+
 .PHONY: install
 install: cluster-up ## Build the image and install the chart
 	e2e/cluster/install
