@@ -1,13 +1,13 @@
 //! Events a person can act on. Each is published once, at the transition it tells of.
 
-use super::status::Outcome;
+use super::{pods::Agent, status::Outcome};
 use crate::api::{
     condition::{READY, reason},
-    v1alpha1::AgentIdentityStatus,
+    v1alpha1::{AgentIdentity, AgentIdentityStatus},
 };
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Client,
+    Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
@@ -78,6 +78,18 @@ impl Happening {
             action: "Reconcile".to_owned(),
             secondary: None,
         }
+    }
+}
+
+/// How events name an identity, one that is gone included.
+pub(super) fn reference((namespace, name): &Agent, uid: Option<&String>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(AgentIdentity::api_version(&()).into_owned()),
+        kind: Some(AgentIdentity::kind(&()).into_owned()),
+        namespace: Some(namespace.clone()),
+        name: Some(name.clone()),
+        uid: uid.cloned(),
+        ..ObjectReference::default()
     }
 }
 

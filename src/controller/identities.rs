@@ -6,7 +6,7 @@
 use super::{
     Config,
     account::{self, Plan},
-    events::{Events, Happening},
+    events::{self, Events, Happening},
     pods::{Agent, Pods},
     status::{self, Of, Outcome},
     tally::Tally,
@@ -98,14 +98,7 @@ impl<'a> Subject<'a> {
     }
 
     fn reference(&self) -> ObjectReference {
-        ObjectReference {
-            api_version: Some(AgentIdentity::api_version(&()).into_owned()),
-            kind: Some(AgentIdentity::kind(&()).into_owned()),
-            namespace: Some(self.agent.0.clone()),
-            name: Some(self.agent.1.clone()),
-            uid: self.meta.uid.clone(),
-            ..ObjectReference::default()
-        }
+        events::reference(&self.agent, self.meta.uid.as_ref())
     }
 }
 

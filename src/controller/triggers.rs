@@ -1,18 +1,13 @@
 //! What makes an identity worth a look: itself, its account, its pods. Three watches, one queue.
 
 use super::{
-    events::Happening,
+    events::{self, Happening},
     identities::{Context, Guarded},
     pods::{Agent, Pods},
 };
-use crate::{
-    api::{AGENT_LABEL, v1alpha1::AgentIdentity},
-    identity::agent_of_account,
-    metrics::IndexMetrics,
-    runtime::watch::retried,
-};
+use crate::{api::AGENT_LABEL, identity::agent_of_account, metrics::IndexMetrics, runtime::watch::retried};
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::PartialObjectMeta,
@@ -69,14 +64,7 @@ async fn gone(identity: &Guarded, context: &Context) {
     context.forget(&agent);
     let active = context.pods.lock().unwrap_or_else(PoisonError::into_inner).active(&agent);
     if active > 0 {
-        let regarding = ObjectReference {
-            api_version: Some(AgentIdentity::api_version(&()).into_owned()),
-            kind: Some(AgentIdentity::kind(&()).into_owned()),
-            namespace: Some(agent.0),
-            name: Some(agent.1),
-            uid: identity.meta().uid.clone(),
-            ..ObjectReference::default()
-        };
+        let regarding = events::reference(&agent, identity.meta().uid.as_ref());
         context.events.publish(&regarding, Happening::PodsOrphaned { active }).await;
     }
 }

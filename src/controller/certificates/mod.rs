@@ -132,13 +132,10 @@ async fn round(store: &Store, metrics: &CertificateMetrics) -> Result<Timestamp,
 async fn authorities(store: &Store, now: Timestamp) -> Result<(Held, Timestamp), Error> {
     let (mut held, version) = store.authorities().await?;
     let mut changed = false;
-    let due = loop {
+    let (held, due) = loop {
         let times = held.as_ref().and_then(Held::times);
         let next = match (step(times, now), held.take()) {
-            (Step::KeepUntil(due), Some(kept)) => {
-                held = Some(kept);
-                break due;
-            }
+            (Step::KeepUntil(due), Some(kept)) => break (kept, due),
             (Step::Prepare, Some(kept)) => Held { next: Some(issue::authority(now)?), ..kept },
             (Step::DropPrevious, Some(kept)) => Held { previous: None, ..kept },
             (Step::Promote, Some(kept)) => kept.promoted(),
@@ -146,10 +143,6 @@ async fn authorities(store: &Store, now: Timestamp) -> Result<(Held, Timestamp),
         };
         held = Some(next);
         changed = true;
-    };
-    let held = match held {
-        Some(held) => held,
-        None => Held::new(issue::authority(now)?),
     };
     if changed {
         tracing::info!("certificate authority changed");
