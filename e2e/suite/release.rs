@@ -1,6 +1,7 @@
 //! The release as a whole: its metrics, its silence, its absence.
 
 use crate::support::{IMAGE, Namespace, apply, eventually, get, kubectl, run};
+use serde_json::json;
 use std::{fs, path::Path, thread, time::Duration};
 
 const SYSTEM: &str = "deputy-system";
@@ -54,6 +55,37 @@ fn nothing_is_written_when_nothing_changed() {
     });
     thread::sleep(Duration::from_secs(60));
     assert_eq!(writes(), before);
+}
+
+/// An editor's pod of a few megabytes, each of them thousands of values, ends no replica.
+#[test]
+fn a_pod_that_would_fill_the_webhooks_memory_is_refused() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let replicas = || {
+        let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=webhook"]);
+        let pods = pods["items"].as_array().unwrap().iter();
+        pods.map(|pod| {
+            (pod["metadata"]["uid"].clone(), pod["status"]["containerStatuses"][0]["restartCount"].clone())
+        })
+        .collect::<Vec<_>>()
+    };
+    let before = replicas();
+    let of = |count: usize| {
+        let env = vec![json!({"name": "A"}); count];
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": ns.0,
+               "labels": {"deputy.dev/agent": "a"}}, "spec": {"containers": [{"name": "c", "image": IMAGE, "env": env}]}})
+        .to_string()
+    };
+    let create = |pod: &str| run("kubectl", &["create", "-f", "-"], pod);
+    let (large, odd) = (of(230_000), of(25_000));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| create(&large).refused("too large to be judged"));
+            scope.spawn(|| create(&odd));
+        }
+    });
+    assert_eq!(replicas(), before);
 }
 
 #[test]

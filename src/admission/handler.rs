@@ -1,7 +1,7 @@
 //! The way of one request: a review of a kind we registered for, a decision, an answer.
 
 use super::{
-    intake::Intake,
+    intake::{Intake, Taken},
     review::{Answer, Request},
     wording,
 };
@@ -34,14 +34,19 @@ use tokio::{
 pub struct Limits {
     /// Bytes of one review. The API server sends at most twice an object's 3 MiB and some.
     pub body_bytes: usize,
-    /// Bytes of all reviews in hand together.
-    pub budget_bytes: usize,
+    /// Bytes of all bodies that arrive or are being parsed.
+    pub bodies_bytes: usize,
+    /// Bytes that one review may take once it is parsed.
+    pub review_bytes: usize,
+    /// Bytes that all reviews being judged may take.
+    pub reviews_bytes: usize,
+    /// Bytes of these that may wait for an identity; more are refused at once. Less than the whole, or reviews that
+    /// only wait would keep out those that can be judged.
+    pub waiting_bytes: usize,
     /// Time for a body to arrive, and for room for it. Shorter than the API server's own patience, so that it hears
     /// why.
     pub body_time: Duration,
-    /// Reviews that wait for an identity at once; more are refused at once.
-    pub waiters: usize,
-    /// How long one of them waits.
+    /// How long a review waits for an identity.
     pub mutation_wait: Duration,
 }
 
@@ -49,9 +54,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 8 << 20,
-            budget_bytes: 24 << 20,
+            bodies_bytes: 16 << 20,
+            review_bytes: 64 << 20,
+            reviews_bytes: 96 << 20,
+            waiting_bytes: 32 << 20,
             body_time: Duration::from_secs(3),
-            waiters: 256,
             mutation_wait: Duration::from_secs(2),
         }
     }
@@ -65,7 +72,7 @@ pub struct Webhook {
     trust_domain: TrustDomain,
     metrics: Arc<AdmissionMetrics>,
     intake: Intake,
-    waiters: Semaphore,
+    waiting: Semaphore,
     wait: Duration,
 }
 
@@ -78,9 +85,9 @@ impl Webhook {
         metrics: Arc<AdmissionMetrics>,
         limits: Limits,
     ) -> Self {
-        let waiters = Semaphore::new(limits.waiters);
+        let waiting = Semaphore::new(limits.waiting_bytes / 1024);
         let wait = limits.mutation_wait;
-        Self { snapshots, settings, trust_domain, metrics, intake: Intake::new(limits), waiters, wait }
+        Self { snapshots, settings, trust_domain, metrics, intake: Intake::new(limits), waiting, wait }
     }
 }
 
@@ -139,8 +146,8 @@ impl Webhook {
     async fn serve(&self, kind: metrics::Webhook, headers: &HeaderMap, body: Body) -> Response {
         let started = Instant::now();
         let (verdict, response) = match self.intake.read(headers, body).await {
-            Ok((review, _room)) => {
-                let (verdict, answer) = self.answer(kind, &review.request).await;
+            Ok(taken) => {
+                let (verdict, answer) = self.answer(kind, &taken).await;
                 (verdict, Json(answer).into_response())
             }
             Err(error) => {
@@ -158,8 +165,9 @@ impl Webhook {
         response
     }
 
-    async fn answer(&self, kind: metrics::Webhook, request: &Request) -> Judged {
-        self.judge(kind, request).await.unwrap_or_else(|unjudged| {
+    async fn answer(&self, kind: metrics::Webhook, taken: &Taken<'_>) -> Judged {
+        let request = &taken.review.request;
+        self.judge(kind, request, Patience::new(self, taken.weight)).await.unwrap_or_else(|unjudged| {
             tracing::warn!(
                 webhook = ?kind,
                 namespace = request.namespace,
@@ -173,20 +181,24 @@ impl Webhook {
         })
     }
 
-    async fn judge(&self, kind: metrics::Webhook, request: &Request) -> Result<Judged, Unjudged> {
+    async fn judge(
+        &self,
+        kind: metrics::Webhook,
+        request: &Request,
+        patience: Patience<'_>,
+    ) -> Result<Judged, Unjudged> {
         if request.creates_pod() && request.is_mirror_pod() {
             return Ok((Verdict::Mirror, Answer::allow(&request.uid).audit("mirror", "true".to_owned())));
         }
         match kind {
-            metrics::Webhook::Mutate if request.creates_pod() => self.mutate(request).await,
-            metrics::Webhook::Validate if request.creates_pod() => self.validate(request).await,
+            metrics::Webhook::Mutate if request.creates_pod() => self.mutate(request, patience).await,
+            metrics::Webhook::Validate if request.creates_pod() => self.validate(request, patience).await,
             metrics::Webhook::Validate if request.adds_debug_containers() => self.validate_debug(request),
             _ => Err(Unjudged::Unexpected),
         }
     }
 
-    async fn mutate(&self, request: &Request) -> Result<Judged, Unjudged> {
-        let mut patience = Patience::new(self);
+    async fn mutate(&self, request: &Request, mut patience: Patience<'_>) -> Result<Judged, Unjudged> {
         loop {
             let snapshot = patience.snapshot();
             let finding = match guarded(|| mutate(&request.object, &request.namespace, &snapshot))? {
@@ -207,9 +219,8 @@ impl Webhook {
 
     /// Judges a pod being created. What another replica has mutated by an account that this one is yet to hear of is
     /// waited for as well.
-    async fn validate(&self, request: &Request) -> Result<Judged, Unjudged> {
+    async fn validate(&self, request: &Request, mut patience: Patience<'_>) -> Result<Judged, Unjudged> {
         let Request { object, namespace, .. } = request;
-        let mut patience = Patience::new(self);
         loop {
             let snapshot = patience.snapshot();
             let admission = guarded(|| admit(object, namespace, Subject::Pod, &snapshot, &self.settings))?;
@@ -217,8 +228,7 @@ impl Webhook {
                 let answer = self.allow(request, &admission.findings, admission.identity, &snapshot);
                 return Ok((Verdict::Allowed, answer));
             }
-            let on_its_way = matches!(guarded(|| mutate(object, namespace, &snapshot))?, Mutation::Wait(_));
-            if !on_its_way || !patience.is_rewarded().await {
+            if !admission.awaited || !patience.is_rewarded().await {
                 return Ok(self.deny(request, &admission.findings, admission.identity, &snapshot));
             }
         }
@@ -298,18 +308,19 @@ impl Webhook {
 }
 
 /// One review's wait for an identity or account that may be on its way: one `kubectl apply` of an identity and its pod
-/// sends the pod a few milliseconds behind the identity. Bounded in time and in the number of reviews that wait.
+/// sends the pod a few milliseconds behind the identity. Bounded in time and in the memory of all that wait.
 struct Patience<'a> {
     webhook: &'a Webhook,
+    weight: u32,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     deadline: Instant,
     place: Option<(SemaphorePermit<'a>, metrics::Waiting)>,
 }
 
 impl<'a> Patience<'a> {
-    fn new(webhook: &'a Webhook) -> Self {
+    fn new(webhook: &'a Webhook, weight: u32) -> Self {
         let deadline = Instant::now() + webhook.wait;
-        Self { webhook, snapshots: webhook.snapshots.clone(), deadline, place: None }
+        Self { webhook, weight, snapshots: webhook.snapshots.clone(), deadline, place: None }
     }
 
     /// The newest snapshot.
@@ -320,7 +331,7 @@ impl<'a> Patience<'a> {
     /// Whether a newer snapshot came in time. At once false if too many wait already.
     async fn is_rewarded(&mut self) -> bool {
         if self.place.is_none() {
-            let Ok(place) = self.webhook.waiters.try_acquire() else { return false };
+            let Ok(place) = self.webhook.waiting.try_acquire_many(self.weight) else { return false };
             self.place = Some((place, self.webhook.metrics.waiting()));
         }
         matches!(timeout_at(self.deadline, self.snapshots.changed()).await, Ok(Ok(())))

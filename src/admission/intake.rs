@@ -1,7 +1,7 @@
-//! From a request's bytes to a review, with everything bounded: the size of one body, the sum of all in hand, and the
-//! time they may take. The endpoint has to answer whoever reaches it.
+//! From a request's bytes to a review, with everything bounded: the size of one body, the memory of all in hand, and
+//! the time they may take. The endpoint has to answer whoever reaches it.
 
-use super::{handler::Limits, review::Review};
+use super::{handler::Limits, review::Review, weight::Weight};
 use crate::metrics::DecodeError;
 use axum::{
     body::{Body, Bytes},
@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 /// Why a request is not a review that can be judged. No message repeats what was sent: it may hold a key.
@@ -23,6 +23,17 @@ pub(super) enum NoReview {
     /// A body beyond the limit.
     #[error("the review is larger than {0} bytes")]
     TooLarge(usize),
+    /// A body that is small enough, and would not be once it is parsed.
+    #[error(
+        "the object is too large to be judged: it has about {values} fields and list items; \
+         use fewer, or move lists into a file"
+    )]
+    TooManyValues {
+        /// Values of the body.
+        values: usize,
+        /// The request it speaks of, if that much can be read.
+        uid: Option<String>,
+    },
     /// A body that did not come, or not whole.
     #[error("the review did not arrive whole and in time")]
     Incomplete,
@@ -52,7 +63,9 @@ impl NoReview {
     pub(super) fn classes(&self) -> (StatusCode, DecodeError) {
         match self {
             Self::ContentType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, DecodeError::ContentType),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, DecodeError::BodyTooLarge),
+            Self::TooLarge(_) | Self::TooManyValues { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, DecodeError::BodyTooLarge)
+            }
             Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, DecodeError::BodyIncomplete),
             Self::Overload => (StatusCode::SERVICE_UNAVAILABLE, DecodeError::Overload),
             Self::Malformed { .. } => (StatusCode::BAD_REQUEST, DecodeError::Malformed),
@@ -63,31 +76,40 @@ impl NoReview {
     /// The request to answer, if it can be told: the API server shows the reason then, instead of a status code.
     pub(super) fn uid(&self) -> Option<&str> {
         match self {
-            Self::Malformed { uid, .. } | Self::WrongKind { uid } => uid.as_deref(),
-            _ => None,
+            Self::TooManyValues { uid, .. } | Self::Malformed { uid, .. } | Self::WrongKind { uid } => {
+                uid.as_deref()
+            }
+            Self::ContentType | Self::TooLarge(_) | Self::Incomplete | Self::Overload => None,
         }
     }
 }
 
-/// Takes bodies in.
+/// Takes bodies in. Budgets are in KiB.
 #[derive(Debug)]
 pub(super) struct Intake {
     limits: Limits,
-    /// One permit for each KiB that may be in hand.
-    budget: Semaphore,
+    /// For bodies that arrive and are parsed.
+    bodies: Semaphore,
+    /// For what was parsed and is being judged.
+    reviews: Semaphore,
+}
+
+/// A review in hand, and its share of the memory.
+pub(super) struct Taken<'a> {
+    pub(super) review: Review,
+    /// KiB it may take.
+    pub(super) weight: u32,
+    _share: SemaphorePermit<'a>,
 }
 
 impl Intake {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { budget: Semaphore::new(kibibytes(limits.budget_bytes) as usize), limits }
+        let budget = |bytes| Semaphore::new(kibibytes(bytes) as usize);
+        Self { bodies: budget(limits.bodies_bytes), reviews: budget(limits.reviews_bytes), limits }
     }
 
-    /// The review, and its share of the budget, which is to be held until the answer is made.
-    pub(super) async fn read(
-        &self,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<(Review, SemaphorePermit<'_>), NoReview> {
+    /// The review, which holds its share of the memory until it is dropped.
+    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Taken<'_>, NoReview> {
         if !is_json(headers) {
             return Err(NoReview::ContentType);
         }
@@ -97,13 +119,33 @@ impl Intake {
             return Err(NoReview::TooLarge(limit));
         }
         let deadline = Instant::now() + self.limits.body_time;
-        let room = self.budget.acquire_many(kibibytes(length.unwrap_or(limit)));
-        // Room comes soon or not in time to be of use.
-        let Ok(Ok(room)) = timeout(self.limits.body_time / 3, room).await else {
-            return Err(NoReview::Overload);
-        };
-        let bytes = timeout_at(deadline, collect(body, limit)).await.map_err(|_| NoReview::Incomplete)??;
-        Ok((decode(&bytes)?, room))
+        let expected = length.unwrap_or(limit);
+        let _in_body = self.room(&self.bodies, kibibytes(expected), deadline).await?;
+        let bytes = timeout_at(deadline, collect(body, expected, limit))
+            .await
+            .map_err(|_| NoReview::Incomplete)??;
+        let weight = Weight::of(&bytes);
+        if weight.parsed_bytes() > self.limits.review_bytes {
+            let uid = Envelope::of(&bytes).uid();
+            return Err(NoReview::TooManyValues { values: weight.values(), uid });
+        }
+        let weight = kibibytes(weight.parsed_bytes());
+        let share = self.room(&self.reviews, weight, deadline).await?;
+        Ok(Taken { review: decode(&bytes)?, weight, _share: share })
+    }
+
+    /// Part of a budget. It is free soon, or not in time to be of use.
+    async fn room<'a>(
+        &self,
+        budget: &'a Semaphore,
+        kibibytes: u32,
+        deadline: Instant,
+    ) -> Result<SemaphorePermit<'a>, NoReview> {
+        let soon = deadline.min(Instant::now() + self.limits.body_time / 3);
+        match timeout_at(soon, budget.acquire_many(kibibytes)).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => Err(NoReview::Overload),
+        }
     }
 }
 
@@ -113,9 +155,10 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// The whole body, if it is within `limit`.
-async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, NoReview> {
-    let mut whole = vec![];
+/// The whole body, if it is within `limit`. What is `expected` was paid for, so that it is taken at once instead of
+/// growing, which would hold it twice.
+async fn collect(body: Body, expected: usize, limit: usize) -> Result<Vec<u8>, NoReview> {
+    let mut whole = Vec::with_capacity(expected);
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk: Bytes = chunk.map_err(|_| NoReview::Incomplete)?;
@@ -133,12 +176,11 @@ fn decode(bytes: &[u8]) -> Result<Review, NoReview> {
         Ok(review) => return Err(NoReview::WrongKind { uid: Some(review.request.uid) }),
         Err(broken) => broken,
     };
-    let envelope: Envelope = serde_json::from_slice(bytes).unwrap_or_default();
-    let uid = envelope.request.and_then(|request| request.uid);
-    if envelope.kind.is_some_and(|kind| kind != Review::KIND) {
-        return Err(NoReview::WrongKind { uid });
+    let envelope = Envelope::of(bytes);
+    if envelope.kind.as_ref().is_some_and(|kind| kind != Review::KIND) {
+        return Err(NoReview::WrongKind { uid: envelope.uid() });
     }
-    Err(NoReview::Malformed { line: broken.line(), column: broken.column(), uid })
+    Err(NoReview::Malformed { line: broken.line(), column: broken.column(), uid: envelope.uid() })
 }
 
 /// As much of a review as is needed to say whose it is.
@@ -153,9 +195,20 @@ struct EnvelopeRequest {
     uid: Option<String>,
 }
 
+impl Envelope {
+    /// Keeps no other value, whatever the document holds. Empty if it is not valid.
+    fn of(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
+    fn uid(self) -> Option<String> {
+        self.request?.uid
+    }
+}
+
 /// Rounded up, and never nothing.
 fn kibibytes(bytes: usize) -> u32 {
-    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
+    u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
+/// Bytes of the longest name Kubernetes takes. Before it has looked, a pod may ask for any.
+const NAME_BYTES: usize = 253;
+
 /// A review as the API server sends it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,7 +100,8 @@ impl Request {
     /// The pod's name, or the prefix of the name it will get.
     pub(super) fn shown_name(&self) -> &str {
         if self.name.is_empty() {
-            self.object["metadata"]["generateName"].as_str().unwrap_or_default()
+            let prefix = self.object["metadata"]["generateName"].as_str().unwrap_or_default();
+            &prefix[..prefix.floor_char_boundary(NAME_BYTES)]
         } else {
             &self.name
         }

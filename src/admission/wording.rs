@@ -34,8 +34,7 @@ pub(super) fn rules(findings: &[Finding]) -> String {
 fn cut(mut text: String) -> String {
     const MARK: &str = "...";
     if text.len() > WARNING_BYTES {
-        let room = WARNING_BYTES - MARK.len();
-        text.truncate((0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default());
+        text.truncate(text.floor_char_boundary(WARNING_BYTES - MARK.len()));
         text.push_str(MARK);
     }
     text

@@ -46,6 +46,13 @@ pub enum Standing<'a> {
     Valid(&'a Identity),
 }
 
+impl Standing<'_> {
+    /// Whether what is missing may arrive any moment, as when an identity and its pod are applied from one file.
+    pub fn may_be_on_its_way(self) -> bool {
+        matches!(self, Self::Unknown | Self::AccountMissing(_))
+    }
+}
+
 impl Snapshot {
     /// Where the agent `name` of `namespace` stands.
     pub fn standing(&self, namespace: &str, name: &str) -> Standing<'_> {

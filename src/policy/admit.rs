@@ -2,6 +2,7 @@
 
 use super::{
     Action, Finding, Malformed, Settings, checks,
+    checks::identity::Bearer,
     facts::{List, PodFacts},
 };
 use crate::index::{Identity, Snapshot};
@@ -24,6 +25,8 @@ pub struct Admission<'a> {
     pub findings: Vec<Finding>,
     /// The agent, if the pod is one that may run.
     pub identity: Option<&'a Identity>,
+    /// Whether the agent's identity or account may be on its way: decide again on a newer snapshot before refusing.
+    pub awaited: bool,
 }
 
 impl Admission<'_> {
@@ -47,16 +50,17 @@ pub fn admit<'a>(
 ) -> Result<Admission<'a>, Malformed> {
     let facts = PodFacts::read(pod)?;
     let mut findings = vec![];
-    let identity = match subject {
+    let bearer = match subject {
         Subject::Pod => {
-            let identity = checks::identity::check(&facts, namespace, snapshot, &mut findings);
+            let bearer = checks::identity::check(&facts, namespace, snapshot, &mut findings);
+            let identity = bearer.identity();
             checks::tokens::check(&facts, identity, settings, &mut findings);
             checks::exposure::check(&facts, settings, &mut findings);
             checks::secrets::check(&facts, identity, settings, &mut findings);
             checks::literals::check(pod, settings, &mut findings);
             checks::sources::check(&facts, settings, &mut findings);
             checks::host::check(&facts, &mut findings);
-            identity
+            bearer
         }
         Subject::DebugContainers => {
             checks::exposure::check_debug_containers(&facts, &mut findings);
@@ -65,8 +69,8 @@ pub fn admit<'a>(
                 checks::host::check_container(container, &mut findings);
             }
             checks::literals::check_debug_containers(pod, settings, &mut findings);
-            None
+            Bearer::Nobody
         }
     };
-    Ok(Admission { findings, identity })
+    Ok(Admission { findings, identity: bearer.identity(), awaited: matches!(bearer, Bearer::Awaited) })
 }

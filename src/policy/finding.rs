@@ -3,6 +3,10 @@
 use super::rule::Rule;
 use std::fmt;
 
+/// Bytes of a finding's path, and of its message. A name in them, judged before Kubernetes looks at it, may be as long
+/// as its pod.
+const TEXT_BYTES: usize = 768;
+
 /// What a finding leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
@@ -29,16 +33,16 @@ pub struct Finding {
     pub rule: &'static Rule,
     /// What it leads to.
     pub action: Action,
-    /// Where: a path into the object, such as `spec.volumes[1]`.
+    /// Where: a path into the object, such as `spec.volumes[1]`; at most [`TEXT_BYTES`].
     pub path: String,
-    /// What is wrong, in a clause.
+    /// What is wrong, in a clause; at most [`TEXT_BYTES`].
     pub message: String,
 }
 
 impl Finding {
     /// A finding that refuses the request.
     pub fn deny(rule: &'static Rule, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { rule, action: Action::Deny, path: path.into(), message: message.into() }
+        Self { rule, action: Action::Deny, path: cut(path.into()), message: cut(message.into()) }
     }
 
     /// A finding that only warns.
@@ -53,5 +57,30 @@ impl fmt::Display for Finding {
         let Rule { id, remedy, .. } = self.rule;
         let anchor = id.to_ascii_lowercase();
         write!(f, "[{id}] {}: {}; {remedy} (docs/rules.md#{anchor})", self.path, self.message)
+    }
+}
+
+/// At most [`TEXT_BYTES`] of `text`, whole characters.
+fn cut(mut text: String) -> String {
+    const MARK: &str = "...";
+    if text.len() > TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES - MARK.len()));
+        text.push_str(MARK);
+        text.shrink_to_fit();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::rule::AI001;
+
+    #[test]
+    fn a_long_name_is_cut_and_what_to_do_is_not() {
+        let name = "é".repeat(1 << 20);
+        let finding = Finding::deny(&AI001, name.as_str(), name.as_str());
+        assert_eq!((finding.path.len(), finding.message.len()), (767, 767));
+        assert!(finding.to_string().ends_with("(docs/rules.md#ai001)"));
     }
 }

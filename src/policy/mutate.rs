@@ -17,6 +17,7 @@ use json_patch::{
     AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, jsonptr::PointerBuf,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// What is to happen to a pod before it is judged.
 #[derive(Debug)]
@@ -54,9 +55,10 @@ pub fn mutate<'a>(pod: &Value, namespace: &str, snapshot: &'a Snapshot) -> Resul
         Standing::Valid(identity) => identity,
         standing => {
             let finding = checks::identity::not_usable(agent, namespace, standing);
-            return Ok(match standing {
-                Standing::Unknown | Standing::AccountMissing(_) => Mutation::Wait(finding),
-                _ => Mutation::Refuse(vec![finding]),
+            return Ok(if standing.may_be_on_its_way() {
+                Mutation::Wait(finding)
+            } else {
+                Mutation::Refuse(vec![finding])
             });
         }
     };
@@ -163,18 +165,36 @@ impl Draft {
     /// Takes out the token volume that the ServiceAccount plugin injected before us, with its mounts. Only what looks
     /// exactly like it: anything else of that name is somebody's own, and AI108's to refuse.
     fn drop_injected_volumes(&mut self) -> Result<(), Malformed> {
-        while let Some((index, name)) = self.find(&["spec", "volumes"], is_injected) {
-            self.remove(&["spec", "volumes"], index)?;
-            for list in ["initContainers", "containers"] {
-                for container in 0..self.list(&["spec", list]).len() {
-                    let mounts = ["spec", list, &container.to_string(), "volumeMounts"];
-                    while let Some((index, _)) = self.find(&mounts, |mount| mount["name"] == name.as_str()) {
-                        self.remove(&mounts, index)?;
-                    }
-                }
+        let names = self.remove_all(&["spec", "volumes"], is_injected)?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        for list in ["initContainers", "containers"] {
+            for container in 0..self.list(&["spec", list]).len() {
+                let mounts = ["spec", list, &container.to_string(), "volumeMounts"];
+                self.remove_all(&mounts, |mount| {
+                    mount["name"].as_str().is_some_and(|name| names.contains(name))
+                })?;
             }
         }
         Ok(())
+    }
+
+    /// Removes the items of a list that are `unwanted`, last first so that the rest keep their places until it is their
+    /// turn; returns their names.
+    fn remove_all(
+        &mut self,
+        list: &[&str],
+        unwanted: impl Fn(&Value) -> bool,
+    ) -> Result<BTreeSet<String>, Malformed> {
+        let items = self.list(list).iter().enumerate().filter(|(_, item)| unwanted(item));
+        let found: Vec<_> = items
+            .map(|(index, item)| (index, item["name"].as_str().unwrap_or_default().to_owned()))
+            .collect();
+        for (index, _) in found.iter().rev() {
+            self.remove(list, *index)?;
+        }
+        Ok(found.into_iter().map(|(_, name)| name).collect())
     }
 
     /// Makes a managed volume stand in the pod as the identity declares it, mounted in its one consumer.
@@ -205,7 +225,7 @@ impl Draft {
 
     /// Puts `item` where the item of that name stands in a list, or at its end.
     fn put_named(&mut self, list: &[&str], name: &str, item: &Value) -> Result<(), Malformed> {
-        if let Some((index, _)) = self.find(list, |present| present["name"] == name) {
+        if let Some(index) = self.list(list).iter().position(|present| present["name"] == name) {
             let index = index.to_string();
             return self.put(&[list, &[&index]].concat(), item);
         }
@@ -248,13 +268,6 @@ impl Draft {
 
     fn list(&self, path: &[&str]) -> &[Value] {
         self.get(path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-    }
-
-    /// Index and name of the first item of a list that `matches`.
-    fn find(&self, list: &[&str], matches: impl Fn(&Value) -> bool) -> Option<(usize, String)> {
-        let items = self.list(list);
-        let index = items.iter().position(matches)?;
-        Some((index, items[index]["name"].as_str().unwrap_or_default().to_owned()))
     }
 }
 

@@ -271,6 +271,41 @@ async fn eight_mebibytes_are_read_and_not_a_byte_more() {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
+/// A pod of `count` environment variables, as small as one can be.
+fn pod_of_many(count: usize) -> Value {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["env"] = vec![json!({"name": "A"}); count].into();
+    pod
+}
+
+#[tokio::test]
+async fn what_would_grow_too_large_in_memory_is_refused_with_the_reason() {
+    let world = World::with_agent();
+    for path in ["/mutate", "/validate"] {
+        let refused = world.review(path, &create(&pod_of_many(230_000))).await;
+        assert_eq!((&refused["uid"], &refused["allowed"]), (&json!("u"), &json!(false)), "{path}");
+        assert!(message(&refused).contains("too large to be judged"), "{refused}");
+    }
+    assert!(
+        world.counted(r#"deputy_admission_decode_errors_total{webhook="mutate",error="body_too_large"} 1"#)
+    );
+    assert_eq!(world.review("/mutate", &create(&pod_of_many(10_000))).await["allowed"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reviews_that_wait_leave_room_for_others() {
+    let world = World::new(Limits { reviews_bytes: 64 << 20, waiting_bytes: 32 << 20, ..Limits::default() });
+    let started = Instant::now();
+    // Each takes about 20 MiB: the first waits, the second may not.
+    let timed = || async {
+        let refused = world.review("/mutate", &create(&pod_of_many(10_000))).await;
+        assert!(message(&refused).starts_with("[AI001]"), "{refused}");
+        started.elapsed()
+    };
+    let (first, second) = tokio::join!(timed(), timed());
+    assert_eq!((first, second), (Duration::from_secs(2), Duration::ZERO));
+}
+
 #[tokio::test]
 async fn only_json_is_read() {
     let world = World::with_agent();
@@ -365,7 +400,8 @@ async fn the_validating_side_waits_for_what_another_replica_saw_first() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_wait_than_there_are_places() {
-    let world = World::new(Limits { waiters: 1, ..Limits::default() });
+    let weight = 64 << 10;
+    let world = World::new(Limits { waiting_bytes: weight, ..Limits::default() });
     let started = Instant::now();
     let timed = || async {
         let refused = world.review("/mutate", &create(&pod())).await;

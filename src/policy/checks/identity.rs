@@ -17,13 +17,34 @@ pub(in crate::policy) const LABEL_PATH: &str = "metadata.labels[\"deputy.dev/age
 /// Path of the account.
 pub(in crate::policy) const ACCOUNT_PATH: &str = "spec.serviceAccountName";
 
-/// Checks that the pod is exactly one agent's and that this agent may run; returns the agent's identity if it may.
+/// Whose pod it is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::policy) enum Bearer<'a> {
+    /// An agent's that may run.
+    Agent(&'a Identity),
+    /// An agent's whose identity or account may be on its way.
+    Awaited,
+    /// Nobody's that may run.
+    Nobody,
+}
+
+impl<'a> Bearer<'a> {
+    /// The agent's identity, if it may run.
+    pub(in crate::policy) fn identity(self) -> Option<&'a Identity> {
+        match self {
+            Self::Agent(identity) => Some(identity),
+            Self::Awaited | Self::Nobody => None,
+        }
+    }
+}
+
+/// Checks that the pod is exactly one agent's and that this agent may run.
 pub(in crate::policy) fn check<'a>(
     facts: &PodFacts<'_>,
     namespace: &str,
     snapshot: &'a Snapshot,
     findings: &mut Vec<Finding>,
-) -> Option<&'a Identity> {
+) -> Bearer<'a> {
     if let (Some(account), Some(alias)) = (facts.account, facts.account_alias)
         && account != alias
     {
@@ -34,17 +55,17 @@ pub(in crate::policy) fn check<'a>(
         Ok(agent) => agent,
         Err(finding) => {
             findings.push(finding);
-            return None;
+            return Bearer::Nobody;
         }
     };
     match snapshot.standing(namespace, agent) {
         Standing::Valid(identity) => {
             findings.extend(stamp(facts, identity));
-            Some(identity)
+            Bearer::Agent(identity)
         }
         standing => {
             findings.push(not_usable(agent, namespace, standing));
-            None
+            if standing.may_be_on_its_way() { Bearer::Awaited } else { Bearer::Nobody }
         }
     }
 }

@@ -76,7 +76,7 @@ pub(in crate::policy) fn check_mounts(
     for (index, mount) in container.mounts.iter().enumerate() {
         let counterfeit = [mount_path::SERVICE_ACCOUNT, mount_path::DEPUTY]
             .into_iter()
-            .find(|managed| is_counterfeit(mount, managed, facts.volume(mount.volume)));
+            .find(|managed| is_counterfeit(facts, mount, managed));
         if let Some(managed) = counterfeit {
             let at = container.path(&format!(".volumeMounts[{index}].mountPath"));
             let message = format!("volume {:?} is mounted over {managed}", mount.volume);
@@ -85,10 +85,10 @@ pub(in crate::policy) fn check_mounts(
     }
 }
 
-fn is_counterfeit(mount: &Mount<'_>, managed: &str, volume: Option<&Volume<'_>>) -> bool {
+fn is_counterfeit(facts: &PodFacts<'_>, mount: &Mount<'_>, managed: &str) -> bool {
     match mount_path::relation(mount.path, managed) {
         Relation::Apart => false,
-        Relation::Above => !volume.is_some_and(Volume::starts_empty),
+        Relation::Above => !facts.volume(mount.volume).is_some_and(Volume::starts_empty),
         Relation::Inside => !managed::belongs_at(mount.volume, mount.path),
     }
 }
