@@ -11,6 +11,7 @@
     reason = "a test says what it expects by panicking, and reads its cluster from the environment"
 )]
 
+mod conditions;
 mod identities;
 mod pods;
 mod policies;
