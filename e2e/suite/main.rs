@@ -17,3 +17,4 @@ mod pods;
 mod policies;
 mod release;
 mod support;
+mod workloads;
