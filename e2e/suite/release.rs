@@ -1,8 +1,14 @@
 //! The release as a whole: its metrics, its silence, its absence.
 
 use crate::support::{IMAGE, Namespace, apply, eventually, get, kubectl, run};
-use serde_json::json;
-use std::{fs, path::Path, thread, time::Duration};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
 
 const SYSTEM: &str = "deputy-system";
 
@@ -110,6 +116,49 @@ fn without_the_webhook_agents_pods_are_refused_and_others_start() {
     eventually("agents' pods are admitted again", || apply(&ns.pod("p", "a", "")).ok.then_some(()));
 }
 
+/// Without its certificate, and then without its CA, the release makes new ones. As long as only the certificate goes,
+/// no request is lost.
+#[test]
+fn certificates_are_made_again_under_load() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let pod = ns.pod("p", "a", "");
+    let admitted = || run("kubectl", &["create", "--dry-run=server", "-f", "-"], &pod);
+    let serving =
+        |secret: &str| kubectl(&["-n", SYSTEM, "get", "secret", secret, "-o", "jsonpath={.data.tls\\.crt}"]);
+    let bundles = || {
+        let ours = get(&["validatingwebhookconfigurations", "-l", "app.kubernetes.io/name=deputy"]);
+        ours["items"][0]["webhooks"][0]["clientConfig"]["caBundle"].to_string()
+    };
+    let renewed = |secret: &str| {
+        let before = serving(secret).accepted();
+        kubectl(&["-n", SYSTEM, "delete", "secret", secret]).accepted();
+        eventually("there is another certificate", || {
+            let now = serving(secret);
+            (now.ok && !now.text.is_empty() && now.text != before).then_some(())
+        });
+    };
+    let (served, swapped) = (AtomicU32::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !swapped.load(Ordering::Relaxed) {
+                admitted().accepted();
+                served.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        renewed("deputy-webhook-tls");
+        let then = served.load(Ordering::Relaxed);
+        eventually("ten more requests were served", || {
+            (served.load(Ordering::Relaxed) > then + 10).then_some(())
+        });
+        swapped.store(true, Ordering::Relaxed);
+    });
+    let before = bundles();
+    renewed("deputy-ca");
+    eventually("the API server knows the new CA", || (bundles() != before).then_some(()));
+    eventually("agents' pods are admitted again", || admitted().ok.then_some(()));
+}
+
 /// Last of all by its name: the release goes, and comes back.
 #[test]
 fn uninstalled_it_leaves_nothing_in_the_way() {
@@ -124,7 +173,49 @@ fn uninstalled_it_leaves_nothing_in_the_way() {
     assert_eq!(get(&["-n", &ns.0, "pod", "plain"])["spec"]["serviceAccountName"], "default");
     kubectl(&["delete", "namespace", &ns.0, "--timeout=60s"]).accepted();
     kubectl(&["delete", "crd", "agentidentities.deputy.dev", "--timeout=60s"]).accepted();
+    plain_manifests_install_and_go(&values);
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/deputy");
-    let install = ["-n", SYSTEM, "install", "deputy", chart, "--values", "-", "--wait", "--timeout", "3m"];
+    let install = [
+        "-n",
+        SYSTEM,
+        "install",
+        "deputy",
+        chart,
+        "--create-namespace",
+        "--values",
+        "-",
+        "--wait",
+        "--timeout",
+        "3m",
+    ];
     run("helm", &install, &values).accepted();
+}
+
+/// `kubectl apply` and `kubectl delete` of the rendered manifests, with the image that the release had.
+fn plain_manifests_install_and_go(values: &str) {
+    let values: Value = serde_json::from_str(values).unwrap();
+    let image = |key: &str| values["image"][key].as_str().unwrap();
+    let image = format!("image: {}:{}", image("repository"), image("tag"));
+    let manifests =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/install.yaml")).unwrap();
+    let lines = manifests.lines().map(|line| match line.find("image: ") {
+        Some(at) => format!("{}{image}\n", &line[..at]),
+        None => format!("{line}\n"),
+    });
+    let manifests: String = lines.collect();
+    assert_eq!(manifests.matches(&image).count(), 2, "images of the two roles");
+    run("kubectl", &["apply", "--server-side", "-f", "-"], &manifests).accepted();
+    for role in ["controller", "webhook"] {
+        let deployment = format!("deployment/deputy-{role}");
+        kubectl(&["-n", SYSTEM, "rollout", "status", &deployment, "--timeout=90s"]).accepted();
+    }
+    let ns = Namespace::new();
+    ns.agent("a");
+    eventually("agents' pods are admitted", || apply(&ns.pod("p", "a", "")).ok.then_some(()));
+    assert_eq!(get(&["-n", &ns.0, "pod", "p"])["spec"]["serviceAccountName"], "agent.a");
+    run("kubectl", &["delete", "-f", "-", "--timeout=120s"], &manifests).accepted();
+    let kinds = "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding,\
+                 mutatingwebhookconfiguration,validatingwebhookconfiguration";
+    let left = kubectl(&["get", kinds, "-l", "app.kubernetes.io/name=deputy", "-o", "name"]).accepted();
+    assert!(!left.contains('/'), "left: {left}");
 }
