@@ -1,6 +1,10 @@
 //! The ValidatingAdmissionPolicies, each with a person who may and one who may not.
 
-use crate::support::{IMAGE, Namespace, apply, get, kubectl};
+use crate::support::{IMAGE, Namespace, apply, get, kubectl, run};
+use serde_json::Value;
+
+/// The controller's user.
+const CONTROLLER: &str = "system:serviceaccount:deputy-system:deputy-controller";
 
 fn deployment(ns: &Namespace, name: &str, kind_spec: &str) -> String {
     format!(
@@ -54,6 +58,22 @@ fn accounts_of_agents_are_the_controllers() {
     apply(&account).refused("[AI008]");
     ns.kubectl(&["annotate", "serviceaccount", "agent.a", "a=b"]).refused("[AI008]");
     ns.kubectl(&["delete", "serviceaccount", "agent.a"]).refused("[AI008]");
+    for patch in [
+        "{\"automountServiceAccountToken\":true}",
+        "{\"secrets\":[{\"name\":\"x\"}]}",
+        "{\"metadata\":{\"ownerReferences\":null}}",
+    ] {
+        ns.kubectl(&["patch", "serviceaccount", "agent.a", "--type=merge", "-p", patch]).refused("[AI008]");
+    }
+    for user in ["generic-garbage-collector", "namespace-controller"] {
+        let user = format!("system:serviceaccount:kube-system:{user}");
+        ns.kubectl(&["delete", "serviceaccount", "agent.a", "--dry-run=server", "--as", &user]).accepted();
+    }
+    // Once its identity is gone and the account was kept, it is for whoever may delete accounts.
+    ns.agent("kept");
+    let orphan = ["delete", "agentidentity", "kept", "--cascade=orphan", "--timeout=60s"];
+    ns.kubectl(&orphan).accepted();
+    ns.kubectl(&["delete", "serviceaccount", "agent.kept"]).accepted();
     ns.kubectl(&["create", "serviceaccount", "web"]).accepted();
     ns.kubectl(&["delete", "serviceaccount", "web"]).accepted();
 }
@@ -91,6 +111,61 @@ fn tokens_of_agents_are_for_kubelets_only() {
     secret("default").accepted();
 }
 
+/// The controller's own credential writes what the controller is for. RBAC alone cannot be that exact.
+#[test]
+fn the_controllers_power_is_fenced() {
+    let ns = Namespace::new();
+    let r#as = |arguments: &[&str], object: &str| {
+        run("kubectl", &[&["--as", CONTROLLER], arguments, &["--dry-run=server"]].concat(), object)
+    };
+    let account = |name: &str| {
+        format!("{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}, namespace: {}}}}}", ns.0)
+    };
+    r#as(&["create", "-f", "-"], &account("agent.x")).accepted();
+    r#as(&["create", "-f", "-"], &account("builder")).refused("writes only accounts named agent.*");
+    let pull_secret = "{\"imagePullSecrets\":[{\"name\":\"x\"}]}";
+    r#as(&["-n", &ns.0, "patch", "serviceaccount", "default", "-p", pull_secret], "")
+        .refused("writes only accounts named agent.*");
+
+    let secret = |namespace: &str, name: &str, kind: &str| {
+        let annotations = "annotations: {kubernetes.io/service-account.name: deputy-webhook}";
+        let secret = format!(
+            "{{apiVersion: v1, kind: Secret, type: {kind}, metadata: {{namespace: {namespace}, name: {name}, {annotations}}}}}"
+        );
+        r#as(&["create", "-f", "-"], &secret)
+    };
+    secret("deputy-system", "loot", "Opaque").refused("its own two certificates");
+    secret(&ns.0, "deputy-ca", "Opaque").refused("cannot create resource \"secrets\"");
+    secret("deputy-system", "deputy-ca", "Opaque").refused("already exists");
+    // Under a name of its own it still may not have Kubernetes fill a Secret with somebody's token.
+    secret("deputy-system", "deputy-ca", "kubernetes.io/service-account-token")
+        .refused("its own two certificates");
+    ns.kubectl(&["create", "token", "default", "--as", CONTROLLER]).refused("cannot create resource");
+}
+
+/// A node may fetch the token of an agent's pod, and nobody by being in the nodes' group alone.
+#[test]
+fn a_node_gets_the_tokens_of_its_own_agents_pods() {
+    let ns = Namespace::new();
+    ns.identity("a", ", tokens: [{name: t, audience: x.example.com, expirationSeconds: 600}]").accepted();
+    apply(&ns.pod("p", "a", "")).accepted();
+    ns.runs("p");
+    let pod = get(&["-n", &ns.0, "pod", "p"]);
+    let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
+    let (uid, node) = (text("/metadata/uid"), format!("system:node:{}", text("/spec/nodeName")));
+    let token = |who: &[&str], bound: bool| {
+        let uid = format!("--bound-object-uid={uid}");
+        let to_pod = ["--bound-object-kind=Pod", "--bound-object-name=p", &uid];
+        let to: &[&str] = if bound { &to_pod } else { &[] };
+        ns.kubectl(&[who, &["create", "token", "agent.a", "--audience=x.example.com"], to].concat())
+    };
+    let node = ["--as", &node, "--as-group", "system:nodes", "--as-group", "system:authenticated"];
+    token(&node, true).accepted();
+    token(&node, false).refused("orbidden");
+    let mallory = ["--as", "mallory", "--as-group", "system:nodes", "--as-group", "system:masters"];
+    token(&mallory, true).refused("[AI106]");
+}
+
 #[test]
 fn what_a_pod_is_never_changes_by_any_of_four_doors() {
     let ns = Namespace::new();
@@ -124,11 +199,10 @@ fn what_a_pod_is_never_changes_by_any_of_four_doors() {
     let relabelled = binding(",\"labels\":{\"deputy.dev/agent\":\"b\"}");
     for door in ["pods/waiting/binding", "bindings"] {
         let path = format!("/api/v1/namespaces/{}/{door}", ns.0);
-        crate::support::run("kubectl", &["create", "--raw", &path, "-f", "-"], &relabelled)
-            .refused("[AI006]");
+        run("kubectl", &["create", "--raw", &path, "-f", "-"], &relabelled).refused("[AI006]");
     }
     let path = format!("/api/v1/namespaces/{}/pods/waiting/binding", ns.0);
-    crate::support::run("kubectl", &["create", "--raw", &path, "-f", "-"], &binding("")).accepted();
+    run("kubectl", &["create", "--raw", &path, "-f", "-"], &binding("")).accepted();
     ns.runs("waiting");
 }
 
