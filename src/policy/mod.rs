@@ -3,8 +3,8 @@
 //! * **Who asks for what.** A pod names an agent by label (`deputy.dev/agent`) or by account (`agent.<name>`). The
 //!   agent's [`Identity`](crate::index::Identity) says which tokens it may have. Everything else that is a credential
 //!   is refused.
-//! * **Control flow.** [`mutate`] makes label, account and tokens of a pod agree with its identity, or refuses.
-//!   [`admit`] then judges the pod as it stands, whoever wrote it: first the bytes become [`facts::PodFacts`], then
+//! * **Control flow.** [`mutate()`] makes label, account and tokens of a pod agree with its identity, or refuses.
+//!   [`admit()`] then judges the pod as it stands, whoever wrote it: first the bytes become [`facts::PodFacts`], then
 //!   one check per family of rules adds its findings, and all of them are reported together.
 //! * **Default deny.** A pod's identity must be known, valid and own its account. A volume kind, projection or
 //!   environment source that this version does not know is refused: it may be a credential.

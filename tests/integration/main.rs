@@ -11,6 +11,7 @@
 
 mod admission;
 mod chart;
+mod dependencies;
 mod layering;
 mod metrics;
 mod policy;

@@ -60,7 +60,7 @@ pub struct AgentIdentitySpec {
     pub kubernetes_api_access: KubernetesApiAccess,
 
     /// Projected tokens the agent's container receives, each for exactly one audience, at
-    /// /var/run/secrets/deputy.dev/tokens/<name>.
+    /// /var/run/secrets/deputy.dev/tokens/NAME.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
