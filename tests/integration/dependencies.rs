@@ -20,8 +20,11 @@ fn every_crate_is_under_a_licence_we_allow() {
         let name = &package["name"];
         let licence = package["license"].as_str().unwrap_or_else(|| panic!("{name} names no licence"));
         // Older crates write a slash for OR.
-        let expression = Expression::parse_mode(licence, ParseMode { allow_slash_as_or_operator: true, ..ParseMode::STRICT })
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let expression = Expression::parse_mode(
+            licence,
+            ParseMode { allow_slash_as_or_operator: true, ..ParseMode::STRICT },
+        )
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
         let is_met = expression.evaluate(|wanted| allowed.iter().any(|licensee| licensee.satisfies(wanted)));
         assert!(is_met, "{name} is under {licence}, which deny.toml does not allow");
     }
