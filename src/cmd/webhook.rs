@@ -65,6 +65,10 @@ impl Options {
         };
         Ok(settings)
     }
+
+    fn limits(&self) -> Limits {
+        Limits { mutation_wait: Duration::from_secs(self.mutation_wait_seconds), ..Limits::default() }
+    }
 }
 
 /// Runs until asked to stop.
@@ -84,11 +88,13 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let (loaded, is_loaded) = watch::channel(false);
     let (serving, is_serving) = watch::channel(true);
     let resolver = Arc::new(tls::Resolver::default());
-    let limits =
-        Limits { mutation_wait: Duration::from_secs(options.mutation_wait_seconds), ..Limits::default() };
-    let trust_domain = process.trust_domain.clone();
-    let webhook =
-        Arc::new(admission::Webhook::new(newest, settings, trust_domain, admission_metrics, limits));
+    let webhook = admission::Webhook::new(
+        newest,
+        settings,
+        process.trust_domain.clone(),
+        admission_metrics,
+        options.limits(),
+    );
 
     let checks = vec![
         Check { name: "serving", passed: is_serving.clone() },
@@ -116,7 +122,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
             leaving = staying.wait_for(|serving| !serving) => return Ok(leaving.map(drop)?),
         }
         let config = tls::server_config(resolver)?;
-        let router = admission::router(webhook);
+        let router = admission::router(Arc::new(webhook));
         let bounds = server::Bounds::default();
         server::serve_tls(options.address, config, router, bounds, is_serving, reviews.clone()).await?;
         anyhow::Ok(())
