@@ -124,11 +124,13 @@ pub enum Verdict {
     Mirror,
     /// Allowed with a patch.
     Patched,
+    /// Refused because the view of the cluster was too old to permit it on.
+    Stale,
     /// Not a review that could be judged; [`DecodeError`] says why.
     Unreadable,
 }
 
-label_values!(Verdict { Allowed => "allowed", Denied => "denied", Mirror => "mirror", Patched => "patched", Unreadable => "unreadable" });
+label_values!(Verdict { Allowed => "allowed", Denied => "denied", Mirror => "mirror", Patched => "patched", Stale => "stale", Unreadable => "unreadable" });
 
 /// Why a request was not a review that could be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -324,6 +326,30 @@ impl IndexMetrics {
     /// A watch of `resource` failed and will be tried again.
     pub fn watch_failed(&self, resource: &'static str) {
         self.errors.get_or_create(&ResourceLabels { resource }).inc();
+    }
+}
+
+/// How old the view is.
+#[derive(Debug)]
+pub struct FreshnessMetrics {
+    proved: Gauge,
+}
+
+impl FreshnessMetrics {
+    /// Registers them with `metrics`.
+    pub fn register(metrics: &mut Metrics) -> Arc<Self> {
+        let new = Self { proved: Gauge::default() };
+        metrics.registry.register(
+            "deputy_view_proved_timestamp_seconds",
+            "When the view of the cluster was last proved to be current; its age is the time since",
+            new.proved.clone(),
+        );
+        Arc::new(new)
+    }
+
+    /// The view was proved at `now`.
+    pub fn proved(&self, now: Timestamp) {
+        self.proved.set(now.as_second());
     }
 }
 

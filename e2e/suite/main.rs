@@ -13,6 +13,7 @@
 
 mod conditions;
 mod identities;
+mod own_cluster;
 mod pods;
 mod policies;
 mod release;

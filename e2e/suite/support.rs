@@ -169,3 +169,9 @@ impl Drop for User {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+/// Shows something measured, whether or not the test fails.
+pub fn figure(text: &str) {
+    // Not by a macro: those are captured.
+    let _ = writeln!(std::io::stderr(), "    measured: {text}");
+}

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     identity::{TrustDomain, account_name},
-    index::{Identity, Snapshot},
+    index::{Identity, Snapshot, freshness::Freshness},
     metrics::{self, AdmissionMetrics, DecodeError, Effect, Verdict},
     policy::{Action, Finding, Malformed, Mutation, Settings, Subject, admit, mutate},
 };
@@ -68,6 +68,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Webhook {
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    freshness: watch::Receiver<Freshness>,
     settings: Settings,
     trust_domain: TrustDomain,
     metrics: Arc<AdmissionMetrics>,
@@ -77,9 +78,10 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// A webhook that decides on the newest of `snapshots`.
+    /// A webhook that decides on the newest of `snapshots`, and permits as long as `freshness` allows.
     pub fn new(
         snapshots: watch::Receiver<Arc<Snapshot>>,
+        freshness: watch::Receiver<Freshness>,
         settings: Settings,
         trust_domain: TrustDomain,
         metrics: Arc<AdmissionMetrics>,
@@ -87,7 +89,16 @@ impl Webhook {
     ) -> Self {
         let waiting = Semaphore::new(limits.waiting_bytes / 1024);
         let wait = limits.mutation_wait;
-        Self { snapshots, settings, trust_domain, metrics, intake: Intake::new(limits), waiting, wait }
+        Self {
+            snapshots,
+            freshness,
+            settings,
+            trust_domain,
+            metrics,
+            intake: Intake::new(limits),
+            waiting,
+            wait,
+        }
     }
 }
 
@@ -167,7 +178,8 @@ impl Webhook {
 
     async fn answer(&self, kind: metrics::Webhook, taken: &Taken<'_>) -> Judged {
         let request = &taken.review.request;
-        self.judge(kind, request, Patience::new(self, taken.weight)).await.unwrap_or_else(|unjudged| {
+        let judged = self.judge(kind, request, Patience::new(self, taken.weight)).await;
+        judged.map(|judged| self.on_a_fresh_view(request, judged)).unwrap_or_else(|unjudged| {
             tracing::warn!(
                 webhook = ?kind,
                 namespace = request.namespace,
@@ -179,6 +191,20 @@ impl Webhook {
             self.metrics.unreadable(kind, unjudged.class());
             (Verdict::Unreadable, unjudged.answer(&request.uid))
         })
+    }
+
+    /// The verdict, unless it permits something on a view that is too old. Denials always stand.
+    fn on_a_fresh_view(&self, request: &Request, judged: Judged) -> Judged {
+        let permits = matches!(judged.0, Verdict::Allowed | Verdict::Patched);
+        match self.freshness.borrow().check(Instant::now().into_std()) {
+            Err(stale) if permits => {
+                let message = format!(
+                    "Deputy permits nothing at the moment: {stale}; try again, and see docs/operations.md#stale"
+                );
+                (Verdict::Stale, Answer::unavailable(&request.uid, message))
+            }
+            _ => judged,
+        }
     }
 
     async fn judge(

@@ -179,6 +179,11 @@ impl Answer {
         Self::new(uid, false, Some(Status { code: 500, reason: "InternalError", message }))
     }
 
+    /// The request is refused because it cannot be judged now.
+    pub(super) fn unavailable(uid: &str, message: String) -> Self {
+        Self::new(uid, false, Some(Status { code: 503, reason: "ServiceUnavailable", message }))
+    }
+
     /// Adds a patch; an empty one is none.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! `deputy controller`: identities into accounts and statuses, and the webhook's certificates.
 
-use super::{ProcessOptions, client};
+use super::ProcessOptions;
 use crate::{
     controller::{self, certificates},
     metrics::{ControllerMetrics, IndexMetrics, Metrics, Role},
     runtime::{
         admin::{self, Check},
-        log, server, shutdown,
+        client, log, server, shutdown,
     },
 };
 use anyhow::{Context as _, bail};
@@ -35,7 +35,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         instance,
     };
     let kept = certificates::Config { namespace: process.namespace, fullname: process.fullname };
-    let client = client().await?;
+    let client = client::connect().await?;
     let mut metrics = Metrics::new(Role::Controller);
     let controller_metrics = ControllerMetrics::register(&mut metrics);
     let watch_metrics = IndexMetrics::register(&mut metrics);

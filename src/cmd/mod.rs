@@ -3,16 +3,16 @@
 mod controller;
 mod crds;
 mod rules;
+mod view;
 mod webhook;
 
 use crate::{
     identity::TrustDomain,
     index::ReservedAudiences,
-    runtime::{audiences, log},
+    runtime::{audiences, freshness, log},
 };
 use clap::{Args, Parser, Subcommand};
-use kube::Client;
-use std::{net::SocketAddr, path::Path, process::ExitCode};
+use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
 /// An identity of its own for every AI agent on Kubernetes.
 #[derive(Debug, Parser)]
@@ -27,7 +27,7 @@ enum Command {
     /// Reconcile AgentIdentities into ServiceAccounts, and keep the webhook's certificates
     Controller(controller::Options),
     /// Admit agents' pods
-    Webhook(webhook::Options),
+    Webhook(Box<webhook::Options>),
     /// Print the CustomResourceDefinitions
     Crds(crds::Options),
     /// Print the rules pods are held to
@@ -62,6 +62,46 @@ struct ProcessOptions {
     log_level: String,
 }
 
+/// How a replica that permits things proves that it sees the cluster as it is.
+#[derive(Args, Debug)]
+struct FreshnessOptions {
+    /// Name of this pod, and of the Lease it renews to prove that it sees the cluster as it is
+    #[arg(long, env = "POD_NAME", default_value = "deputy")]
+    pod_name: String,
+    /// uid of this pod: its Lease goes when it does
+    #[arg(long, env = "POD_UID")]
+    pod_uid: Option<String>,
+    /// Seconds between two renewals of the Lease
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=30))]
+    lease_renewal_seconds: u64,
+    /// Seconds that the view of the cluster may be old; beyond, nothing is permitted
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=60))]
+    freshness_bound_seconds: u64,
+}
+
+impl FreshnessOptions {
+    fn config(
+        &self,
+        process: &ProcessOptions,
+        field_manager: &'static str,
+    ) -> anyhow::Result<freshness::Config> {
+        let renewal = Duration::from_secs(self.lease_renewal_seconds);
+        let bound = Duration::from_secs(self.freshness_bound_seconds);
+        anyhow::ensure!(
+            bound >= 2 * renewal,
+            "--freshness-bound-seconds must be at least twice --lease-renewal-seconds, or every hiccup stops permits"
+        );
+        Ok(freshness::Config {
+            namespace: process.namespace.clone(),
+            pod: self.pod_name.clone(),
+            pod_uid: self.pod_uid.clone(),
+            field_manager,
+            renewal,
+            bound,
+        })
+    }
+}
+
 impl ProcessOptions {
     fn reserved_audiences(&self) -> Result<ReservedAudiences, audiences::Error> {
         if self.api_audiences.is_empty() {
@@ -77,7 +117,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Controller(options) => block_on(controller::run(options)),
-            Command::Webhook(options) => block_on(webhook::run(options)),
+            Command::Webhook(options) => block_on(webhook::run(*options)),
             Command::Crds(options) => crds::print(&options),
             Command::Rules(options) => {
                 rules::print(&options);
@@ -100,10 +140,4 @@ impl Cli {
 
 fn block_on(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(role)
-}
-
-/// A client for the API server: the pod's own account in a cluster, else the person's kubeconfig.
-async fn client() -> anyhow::Result<Client> {
-    use anyhow::Context as _;
-    Client::try_default().await.context("no way to reach a Kubernetes API server")
 }

@@ -1,6 +1,6 @@
 //! `deputy webhook`: watches → index → snapshots; Secret → certificate; reviews → answers.
 
-use super::{ProcessOptions, client};
+use super::{FreshnessOptions, ProcessOptions, view::View};
 use crate::{
     admission::{self, Limits},
     index::Index,
@@ -8,7 +8,7 @@ use crate::{
     policy::{KnownKinds, Settings},
     runtime::{
         admin::{self, Check},
-        log, server, shutdown, tls, watch as watches,
+        client, log, server, shutdown, tls,
     },
 };
 use anyhow::{Context as _, bail};
@@ -22,6 +22,8 @@ use tokio::sync::watch;
 pub(super) struct Options {
     #[command(flatten)]
     process: ProcessOptions,
+    #[command(flatten)]
+    freshness: FreshnessOptions,
     /// Where reviews are served
     #[arg(long, default_value = "0.0.0.0:10250")]
     address: SocketAddr,
@@ -76,34 +78,34 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let process = &options.process;
     log::init(process.log_format, &process.log_level)?;
     let settings = options.settings()?;
-    let client = client().await?;
+    let client = client::connect().await?;
     let mut metrics = Metrics::new(Role::Webhook);
-    let index_metrics = IndexMetrics::register(&mut metrics);
+    let watch_metrics = IndexMetrics::register(&mut metrics);
     let certificate_metrics = CertificateMetrics::register(&mut metrics);
     let admission_metrics = AdmissionMetrics::register(&mut metrics);
 
+    let proving = options.freshness.config(process, "deputy-webhook")?;
     let index = Index::new(settings.reserved.clone());
-    let (snapshots, newest) = watch::channel(index.snapshot());
-    let (synced, is_synced) = watch::channel(false);
+    let (view, kept) = View::new(&client, index, proving, &mut metrics, &watch_metrics);
     let (loaded, is_loaded) = watch::channel(false);
     let (serving, is_serving) = watch::channel(true);
-    let resolver = Arc::new(tls::Resolver::default());
+    let mut checks = vec![
+        Check { name: "serving", passed: is_serving.clone() },
+        Check { name: "certificate loaded", passed: is_loaded },
+    ];
+    checks.extend(view.checks());
     let webhook = admission::Webhook::new(
-        newest,
+        view.snapshots,
+        view.freshness,
         settings,
         process.trust_domain.clone(),
         admission_metrics,
         options.limits(),
     );
 
-    let checks = vec![
-        Check { name: "serving", passed: is_serving.clone() },
-        Check { name: "index synced", passed: is_synced.clone() },
-        Check { name: "certificate loaded", passed: is_loaded },
-    ];
+    let resolver = Arc::new(tls::Resolver::default());
     let (reviews, administration) = (Handle::new(), Handle::new());
     let secret = format!("{}-webhook-tls", process.fullname);
-    let feed = watches::feed(client.clone(), index, snapshots, synced, Arc::clone(&index_metrics));
     let certificate = tls::follow_secret(
         client,
         &process.namespace,
@@ -111,12 +113,12 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         Arc::clone(&resolver),
         loaded,
         certificate_metrics,
-        index_metrics,
+        watch_metrics,
     );
     let admin = server::serve(process.admin_address, admin::router(metrics, checks), administration.clone());
     // Reviews are answered only once the index is complete: before, every agent would look unknown.
     let admission = async {
-        let (mut complete, mut staying) = (is_synced, is_serving.clone());
+        let (mut complete, mut staying) = (view.is_synced, is_serving.clone());
         tokio::select! {
             synced = complete.wait_for(|synced| *synced) => synced.map(drop)?,
             leaving = staying.wait_for(|serving| !serving) => return Ok(leaving.map(drop)?),
@@ -136,7 +138,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     tokio::select! {
-        () = feed => bail!("the watches ended"),
+        ended = kept => Err(ended),
         () = certificate => bail!("the watch of Secret {secret} ended"),
         ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
         ended = async { tokio::try_join!(admission, stop) } => ended.map(|_| ()),

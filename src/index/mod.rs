@@ -7,6 +7,7 @@
 //! grant, so forgetting one can close a door but never open one.
 
 mod account;
+pub mod freshness;
 mod identity;
 mod snapshot;
 

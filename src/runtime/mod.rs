@@ -5,7 +5,9 @@
 
 pub mod admin;
 pub mod audiences;
+pub mod client;
 pub mod clock;
+pub mod freshness;
 pub mod log;
 pub mod server;
 pub mod shutdown;

@@ -4,76 +4,108 @@
 use super::clock;
 use crate::{
     api::v1alpha1::AgentIdentity,
-    index::{Index, Observed, Snapshot},
+    index::{Index, Observed, Snapshot, freshness::Wholeness},
     metrics::IndexMetrics,
 };
-use futures::{Stream, StreamExt, stream::select};
+use futures::{
+    Stream, StreamExt,
+    stream::{BoxStream, select, unfold},
+};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
     },
 };
-use std::{pin::pin, sync::Arc};
-use tokio::sync::watch;
+use serde::de::DeserializeOwned;
+use std::{fmt::Debug, pin::pin, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::sleep};
+
+/// The pause before a broken watch is opened again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// What one of the watches delivered.
 enum Delivery {
-    Identity(Event<DeserializeGuard<AgentIdentity>>),
-    Account(Event<ServiceAccount>),
+    Identity(Result<Event<DeserializeGuard<AgentIdentity>>, Broken>),
+    Account(Result<Event<ServiceAccount>, Broken>),
 }
 
-/// Feeds `index` for ever and publishes each snapshot it makes. `synced` turns true once every watch has delivered its
-/// first full list, and stays true: a watch that breaks resumes, and what is known meanwhile is the last that was.
+/// What [`feed`] publishes.
+#[derive(Debug)]
+pub struct Fed {
+    /// The newest snapshot.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    /// How the watches are doing.
+    pub watches: watch::Sender<Wholeness>,
+    /// Whether every watch has delivered its first full list. Stays true: a watch that breaks resumes, and what is known
+    /// meanwhile is the last that was. How long that may be decided on is for the proof of freshness to say.
+    pub synced: watch::Sender<bool>,
+}
+
+/// Feeds `index` for ever and publishes each snapshot it makes.
 ///
 /// Returns only when the watches end, which they do not by themselves; the process should then end as well.
-pub async fn feed(
-    client: Client,
-    mut index: Index,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    synced: watch::Sender<bool>,
-    metrics: Arc<IndexMetrics>,
-) {
-    let config = watcher::Config::default();
-    let identities = retried(watcher(Api::all(client.clone()), config.clone()), "agentidentities", &metrics);
-    let accounts = retried(watcher(Api::all(client), config), "serviceaccounts", &metrics);
+pub async fn feed(client: Client, mut index: Index, fed: Fed, metrics: Arc<IndexMetrics>) {
+    let config = watcher::Config::default;
+    let identities = relisted(Api::all(client.clone()), config(), "agentidentities", Arc::clone(&metrics));
+    let accounts = relisted(Api::all(client), config(), "serviceaccounts", Arc::clone(&metrics));
     let mut deliveries = pin!(select(identities.map(Delivery::Identity), accounts.map(Delivery::Account)));
     let (mut fresh_identities, mut fresh_accounts) = (List::default(), List::default());
     while let Some(delivery) = deliveries.next().await {
         let changed = match delivery {
-            Delivery::Identity(event) => apply_identity(&mut index, &mut fresh_identities, event),
-            Delivery::Account(event) => apply_account(&mut index, &mut fresh_accounts, event),
+            Delivery::Identity(Ok(event)) => apply_identity(&mut index, &mut fresh_identities, event),
+            Delivery::Account(Ok(event)) => apply_account(&mut index, &mut fresh_accounts, event),
+            Delivery::Identity(Err(Broken)) => fresh_identities.broke(),
+            Delivery::Account(Err(Broken)) => fresh_accounts.broke(),
         };
         if changed {
             let snapshot = index.snapshot();
             metrics.advanced(snapshot.version, clock::now());
-            snapshots.send_replace(snapshot);
+            fed.snapshots.send_replace(snapshot);
             if fresh_identities.complete && fresh_accounts.complete {
-                synced.send_if_modified(|synced| !std::mem::replace(synced, true));
+                fed.synced.send_if_modified(|synced| !std::mem::replace(synced, true));
             }
         }
+        // After the snapshot: whoever sees the watches whole finds in it what they delivered.
+        let now = Wholeness {
+            whole: fresh_identities.whole && fresh_accounts.whole,
+            breaks: fresh_identities.breaks + fresh_accounts.breaks,
+        };
+        fed.watches.send_if_modified(|watches| std::mem::replace(watches, now) != now);
     }
 }
 
-/// A list on its way, and whether one was ever complete.
+/// A list on its way, and the state of its watch.
 struct List<T> {
     items: Vec<T>,
+    /// Whether one was ever complete.
     complete: bool,
+    /// Whether the watch has delivered all since the last that was.
+    whole: bool,
+    breaks: u64,
 }
 
 impl<T> Default for List<T> {
     fn default() -> Self {
-        Self { items: vec![], complete: false }
+        Self { items: vec![], complete: false, whole: false, breaks: 0 }
     }
 }
 
 impl<T> List<T> {
     fn take(&mut self) -> Vec<T> {
-        self.complete = true;
+        (self.complete, self.whole) = (true, true);
         std::mem::take(&mut self.items)
+    }
+
+    /// No new snapshot: what was known is still the last that was.
+    fn broke(&mut self) -> bool {
+        self.whole = false;
+        self.breaks += 1;
+        false
     }
 }
 
@@ -124,6 +156,53 @@ fn observed(guard: DeserializeGuard<AgentIdentity>) -> Observed<AgentIdentity> {
             why: invalid.error,
         },
     }
+}
+
+/// A watch broke; a new list follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Broken;
+
+/// A watch that begins with a new list after every error, instead of going on from where it was: only a list shows that
+/// nothing was missed meanwhile. Errors are logged and counted.
+pub fn relisted<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    resource: &'static str,
+    metrics: Arc<IndexMetrics>,
+) -> impl Stream<Item = Result<Event<K>, Broken>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    enum State<K: Resource + Clone> {
+        Open(BoxStream<'static, watcher::Result<Event<K>>>, Duration),
+        Pausing(Duration),
+    }
+    let open = move || watcher(api.clone(), config.clone()).boxed();
+    unfold(State::Pausing(Duration::ZERO), move |state| {
+        let (open, metrics) = (open.clone(), Arc::clone(&metrics));
+        async move {
+            let (mut stream, mut pause) = match state {
+                State::Open(stream, pause) => (stream, pause),
+                State::Pausing(pause) => {
+                    sleep(pause).await;
+                    (open(), (2 * pause).clamp(FIRST_PAUSE, LONGEST_PAUSE))
+                }
+            };
+            match stream.next().await? {
+                Ok(event) => {
+                    if matches!(event, Event::InitDone) {
+                        pause = FIRST_PAUSE;
+                    }
+                    Some((Ok(event), State::Open(stream, pause)))
+                }
+                Err(error) => {
+                    tracing::warn!(resource, %error, "watch failed and will be tried again");
+                    metrics.watch_failed(resource);
+                    Some((Err(Broken), State::Pausing(pause)))
+                }
+            }
+        }
+    })
 }
 
 /// A watch's events without its errors: those are logged and counted, and the watch goes on after a pause that grows.

@@ -8,7 +8,10 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use deputy::{
     admission::{Limits, Webhook, router},
-    index::{Index, Observed, ReservedAudiences, Snapshot},
+    index::{
+        Index, Observed, ReservedAudiences, Snapshot,
+        freshness::{Freshness, Prover, Wholeness},
+    },
     metrics::{AdmissionMetrics, Metrics, Role},
     policy::Settings,
 };
@@ -22,6 +25,7 @@ use tower::ServiceExt as _;
 struct World {
     index: Index,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    freshness: watch::Sender<Freshness>,
     metrics: Metrics,
     router: Router,
 }
@@ -34,8 +38,9 @@ impl World {
         let admission = AdmissionMetrics::register(&mut metrics);
         let settings = Settings::builtin(ReservedAudiences::default()).unwrap();
         let trust_domain = "cluster.local".parse().unwrap();
-        let webhook = Webhook::new(newest, settings, trust_domain, admission, limits);
-        Self { index, snapshots, metrics, router: router(Arc::new(webhook)) }
+        let (freshness, proved) = watch::channel(proved_now());
+        let webhook = Webhook::new(newest, proved, settings, trust_domain, admission, limits);
+        Self { index, snapshots, freshness, metrics, router: router(Arc::new(webhook)) }
     }
 
     /// One with the agent `a` in namespace `ns`.
@@ -79,6 +84,15 @@ impl World {
     fn counted(&self, line: &str) -> bool {
         self.metrics.render().unwrap().lines().any(|l| l == line)
     }
+}
+
+/// A view that is current at this moment, and may be ten seconds old.
+fn proved_now() -> Freshness {
+    let whole = Wholeness { whole: true, breaks: 0 };
+    let mut prover = Prover::new(Duration::from_secs(10));
+    prover.send((), Instant::now().into_std(), whole);
+    assert!(prover.receive(&(), whole));
+    prover.freshness()
 }
 
 async fn send(router: &Router, request: Request<Body>) -> (StatusCode, Bytes) {
@@ -376,6 +390,29 @@ async fn at_the_deadline_it_is_refused_with_the_reason() {
     let refused = world.review("/mutate", &create(&pod())).await;
     assert_eq!((&refused["allowed"], started.elapsed()), (&json!(false), Duration::from_secs(2)));
     assert!(message(&refused).starts_with("[AI001]"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_permitted_on_a_view_that_is_too_old() {
+    let world = World::with_agent();
+    let create = create(&pod());
+    assert_eq!(world.review("/mutate", &create).await["allowed"], true);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let refused = world.review("/mutate", &create).await;
+    assert_eq!((&refused["allowed"], &refused["status"]["code"]), (&json!(false), &json!(503)));
+    assert!(
+        message(&refused).contains("its view of the cluster is 11 s old, and may be 10 s old"),
+        "{refused}"
+    );
+    assert!(world.counted(r#"deputy_admission_reviews_total{webhook="mutate",verdict="stale"} 1"#));
+    // A denial needs no fresh view.
+    let denied = world.review("/validate", &create).await;
+    assert_eq!(denied["status"]["code"], 403, "{denied}");
+    world.freshness.send_replace(proved_now());
+    assert_eq!(world.review("/mutate", &create).await["allowed"], true);
+
+    world.freshness.send_replace(Freshness::unproved(Duration::from_secs(10)));
+    assert!(message(&world.review("/mutate", &create).await).contains("has not proved yet"));
 }
 
 #[tokio::test(start_paused = true)]

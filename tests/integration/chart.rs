@@ -46,7 +46,13 @@ const RULES: &[(&str, &[&str])] = &[
             "core | secrets | deputy-ca deputy-webhook-tls | get list watch patch update",
         ],
     ),
-    ("Role deputy-system/deputy-webhook", &["core | secrets | deputy-webhook-tls | get list watch"]),
+    (
+        "Role deputy-system/deputy-webhook",
+        &[
+            "core | secrets | deputy-webhook-tls | get list watch",
+            "coordination.k8s.io | leases | | list watch create patch",
+        ],
+    ),
 ];
 
 /// Who holds those roles once the chart is installed. People's roles are theirs to bind.
@@ -57,13 +63,14 @@ const BINDINGS: &[(&str, &str)] = &[
     ("Role deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
 ];
 
-const POLICIES: [&str; 8] = [
+const POLICIES: [&str; 9] = [
     "agent-accounts",
     "agent-pod-labels",
     "agent-tokens",
     "controller-fence",
     "enforce-label",
     "identity-namespaces",
+    "replica-leases",
     "token-secrets",
     "use-agents",
 ];
@@ -373,6 +380,8 @@ fn every_value_has_its_effect() {
         ("image.pullPolicy=Never", "imagePullPolicy: Never"),
         ("imagePullSecrets[0].name=regcred", "name: regcred"),
         ("trustDomain=example.org", "--trust-domain=example.org"),
+        ("freshness.renewalSeconds=1", "--lease-renewal-seconds=1"),
+        ("freshness.boundSeconds=20", "--freshness-bound-seconds=20"),
         ("log.format=text", "--log-format=text"),
         ("log.level=debug", "--log-level=debug"),
         ("controller.logLevel=trace", "--log-level=trace"),
@@ -431,6 +440,7 @@ fn values_that_mean_nothing_are_refused() {
         "webhook.port=8080",
         "image.pullPolicy=Sometimes",
         "image.digest=latest",
+        "freshness.boundSeconds=0",
         "log.format=xml",
         "log.level=",
         "trustDomain=Example.org",

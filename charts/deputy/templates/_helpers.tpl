@@ -94,6 +94,10 @@ env:
   valueFrom:
     fieldRef:
       fieldPath: metadata.name
+- name: POD_UID
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.uid
 securityContext:
   allowPrivilegeEscalation: false
   capabilities:
@@ -139,6 +143,10 @@ prometheus.io/path: /metrics
 {{- end -}}
 
 {{/* The user name under which the controller's requests arrive, inside a CEL string. */}}
+{{- define "deputy.webhookUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "deputy.fullname" . }}-webhook
+{{- end -}}
+
 {{- define "deputy.controllerUser" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "deputy.fullname" . }}-controller
 {{- end -}}

@@ -1,0 +1,163 @@
+//! What only a cluster of our own lets a test do: cut lines and stop the API server. Left out with `CLUSTER=current`.
+
+use crate::support::{Namespace, Said, eventually, figure, get, kubectl, run};
+use serde_json::json;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+const SYSTEM: &str = "deputy-system";
+
+/// How old a view may be by the chart's default, and how much later the last permit may be heard of.
+const BOUND: Duration = Duration::from_secs(10 + 3);
+
+/// A command inside of the node.
+fn in_node(arguments: &[&str], input: &str) -> Said {
+    run(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/cluster/enter"), arguments, input)
+}
+
+fn webhooks() -> Vec<String> {
+    let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=webhook"]);
+    let pods = pods["items"].as_array().unwrap().iter();
+    pods.map(|pod| pod["status"]["podIP"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Packets between the webhook's pods and the API server vanish, as when a firewall forgets a connection: nobody is
+/// told.
+struct Cut(Vec<String>);
+
+impl Cut {
+    fn new() -> Self {
+        let cut = Self(webhooks());
+        cut.rules("-I");
+        cut
+    }
+
+    fn rules(&self, action: &str) {
+        for ip in &self.0 {
+            let sent = ["INPUT", "-s", ip, "-p", "tcp", "--dport", "6443", "-j", "DROP"];
+            let answered = ["OUTPUT", "-d", ip, "-p", "tcp", "--sport", "6443", "-j", "DROP"];
+            for rule in [sent, answered] {
+                in_node(&[&["iptables", "-w", action], &rule[..]].concat(), "").accepted();
+            }
+        }
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.rules("-D");
+    }
+}
+
+/// Asks until permits stop; returns how long that took.
+fn permits_stop(ask: impl Fn() -> Said, refusal: &str) -> Duration {
+    let start = Instant::now();
+    let mut last = Duration::ZERO;
+    loop {
+        let asked = start.elapsed();
+        let said = ask();
+        if said.text.contains(refusal) {
+            return last;
+        }
+        if said.ok {
+            last = asked;
+        }
+        assert!(start.elapsed() < 3 * BOUND, "permits go on: {}", said.text);
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn permits_stop_when_the_line_is_cut_silently() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let pod = ns.pod("p", "a", "");
+    let ask = || run("kubectl", &["create", "--dry-run=server", "-f", "-"], &pod);
+    ask().accepted();
+    let cut = Cut::new();
+    let last = permits_stop(ask, "permits nothing at the moment");
+    figure(&format!("silent cut: last permit {:.1} s after it", last.as_secs_f64()));
+    assert!(last <= BOUND, "{last:?}");
+    // With no fresh replica there is none to ask: what a requester reads is the API server's own error.
+    eventually("no replica is ready", || {
+        let said = ask();
+        (said.text.contains("agent-pods.mutate.deputy.dev") && said.text.contains("failed calling webhook"))
+            .then_some(())
+    });
+    let mended = Instant::now();
+    drop(cut);
+    eventually("permits resume", || ask().ok.then_some(()));
+    figure(&format!("silent cut: permits again {:.1} s after it was mended", mended.elapsed().as_secs_f64()));
+}
+
+#[test]
+fn permits_stop_when_the_api_server_hangs_and_resume_when_it_is_back() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let ip = webhooks().remove(0);
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "operation": "CREATE", "namespace": ns.0, "name": "p",
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+        "object": {"metadata": {"name": "p", "labels": {"deputy.dev/agent": "a"}},
+                   "spec": {"containers": [{"name": "app", "image": "example.com/a:1"}]}}}})
+    .to_string();
+    // Past the API server, which is about to be of no help.
+    let ask = || {
+        let url = format!("https://{ip}:10250/mutate");
+        let request =
+            ["curl", "-sk", "--max-time", "5", "-H", "content-type: application/json", "--data-binary", "@-"];
+        let said = in_node(&[&request[..], &[&url]].concat(), &review);
+        Said { ok: said.text.contains("\"allowed\":true"), ..said }
+    };
+    ask().accepted();
+    in_node(&["pkill", "-STOP", "-x", "kube-apiserver"], "").accepted();
+    let last = permits_stop(&ask, "permits nothing at the moment");
+    figure(&format!("API server hangs: last permit {:.1} s after", last.as_secs_f64()));
+    in_node(&["pkill", "-KILL", "-x", "kube-apiserver"], "").accepted();
+    run(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/cluster/up"), &[], "").accepted();
+    let back = Instant::now();
+    eventually("permits resume", || ask().ok.then_some(()));
+    figure(&format!(
+        "API server killed: permits again {:.1} s after it was back",
+        back.elapsed().as_secs_f64()
+    ));
+    assert!(last <= BOUND, "{last:?}");
+    kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/deputy-webhook", "--timeout=90s"]).accepted();
+}
+
+/// A replica's proof goes with it, and none can write another's.
+#[test]
+fn leases_belong_to_one_pod_each() {
+    let names = |kind: &str| {
+        let objects = get(&[
+            "-n",
+            SYSTEM,
+            kind,
+            "-l",
+            if kind == "pods" { "app.kubernetes.io/component=webhook" } else { "" },
+        ]);
+        let mut names: Vec<_> = objects["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = names("leases");
+    assert_eq!(before, names("pods"));
+    kubectl(&["-n", SYSTEM, "delete", "pod", &before[0]]).accepted();
+    eventually("the Lease went with its pod, and the next pod has one", || {
+        let now = names("leases");
+        (!now.contains(&before[0]) && now.len() == 2 && now == names("pods")).then_some(())
+    });
+    let lease = format!(
+        "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: other, namespace: {SYSTEM}}}}}"
+    );
+    let webhook = format!("system:serviceaccount:{SYSTEM}:deputy-webhook");
+    run("kubectl", &["--as", &webhook, "create", "-f", "-"], &lease)
+        .refused("only the Lease named like its own pod");
+}
