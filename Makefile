@@ -33,8 +33,8 @@ e2e: install ## The end-to-end suite, on the cluster
 
 .PHONY: generate
 generate: ## Make the generated files again: CRDs, rule reference, manifests
-	$(DEPUTY) crds > crds/agentidentities.yaml
-	$(DEPUTY) crds --helm > charts/deputy/templates/crds/agentidentities.yaml
+	$(DEPUTY) crds > crds/deputy.dev.yaml
+	$(DEPUTY) crds --helm > charts/deputy/templates/crds/deputy.dev.yaml
 	$(DEPUTY) rules --markdown > docs/rules.md
 	PATH="$(CURDIR)/e2e/.cluster/bin:$$PATH" charts/render
 

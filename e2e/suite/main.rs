@@ -18,4 +18,5 @@ mod pods;
 mod policies;
 mod release;
 mod support;
+mod suspensions;
 mod workloads;

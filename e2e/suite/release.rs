@@ -180,7 +180,8 @@ fn uninstalled_it_leaves_nothing_in_the_way() {
     ns.runs("plain");
     assert_eq!(get(&["-n", &ns.0, "pod", "plain"])["spec"]["serviceAccountName"], "default");
     kubectl(&["delete", "namespace", &ns.0, "--timeout=60s"]).accepted();
-    kubectl(&["delete", "crd", "agentidentities.deputy.dev", "--timeout=60s"]).accepted();
+    let kinds = ["agentidentities.deputy.dev", "agentsuspensions.deputy.dev"];
+    kubectl(&[&["delete", "crd", "--timeout=60s"], &kinds[..]].concat()).accepted();
     plain_manifests_install_and_go(&values);
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/deputy");
     let install = [

@@ -112,6 +112,10 @@ rules! {
         "An agent's ServiceAccount is created or changed by hand.",
         "The account is the agent: whoever shapes it shapes the agent's rights.",
         "change the AgentIdentity instead";
+    AI009, "suspended", High, [1], Policy,
+        "A suspended agent is to get a token.",
+        "A suspension is off for everybody, the node that would renew the agent's token included.",
+        "delete the AgentSuspension to switch the agent on again";
     AI101, "automount", High, [5, 7], Webhook,
         "The Kubernetes API token is mounted automatically.",
         "The automatic token serves the Kubernetes API and is honoured for up to a year.",

@@ -34,7 +34,14 @@ const RULES: &[(&str, &[&str])] = &[
              | deputy-agent-pods deputy-enforced-namespaces deputy-debug-containers | get list watch patch",
         ],
     ),
-    ("ClusterRole deputy-viewer", &["deputy.dev | agentidentities | | get list watch"]),
+    (
+        "ClusterRole deputy-suspender",
+        &[
+            "deputy.dev | agentidentities | | get list watch",
+            "deputy.dev | agentsuspensions | | get list watch create delete deletecollection",
+        ],
+    ),
+    ("ClusterRole deputy-viewer", &["deputy.dev | agentidentities agentsuspensions | | get list watch"]),
     (
         "ClusterRole deputy-webhook",
         &["deputy.dev | agentidentities | | list watch", "core | serviceaccounts | | list watch"],
@@ -63,7 +70,7 @@ const BINDINGS: &[(&str, &str)] = &[
     ("Role deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
 ];
 
-const POLICIES: [&str; 9] = [
+const POLICIES: [&str; 11] = [
     "agent-accounts",
     "agent-pod-labels",
     "agent-tokens",
@@ -71,6 +78,8 @@ const POLICIES: [&str; 9] = [
     "enforce-label",
     "identity-namespaces",
     "replica-leases",
+    "suspended-tokens",
+    "suspension-requester",
     "token-secrets",
     "use-agents",
 ];
@@ -178,7 +187,8 @@ fn no_rule_is_a_wildcard_and_none_reaches_secrets_of_the_cluster() {
                 assert!(!(cluster_wide && forbidden.contains(&resource)), "{}: {said}", identify(role));
             }
             for verb in ["impersonate", "escalate", "bind", "delete"] {
-                let of_people = identify(role) == "ClusterRole deputy-agent-admin" && verb == "delete";
+                let people = ["ClusterRole deputy-agent-admin", "ClusterRole deputy-suspender"];
+                let of_people = people.contains(&identify(role).as_str()) && verb == "delete";
                 let given = list(rule, "/verbs").iter().any(|given| given == verb);
                 assert!(!given || of_people, "{}: {said}", identify(role));
             }
@@ -342,12 +352,17 @@ fn policies_deny_and_say_what_to_do() {
     assert_eq!(names("ValidatingAdmissionPolicy"), expected);
     assert_eq!(names("ValidatingAdmissionPolicyBinding"), expected);
     for binding in of_kind(&chart, &["ValidatingAdmissionPolicyBinding"]) {
-        let spec = serde_json::json!({"policyName": name(binding), "validationActions": ["Deny"]});
+        let mut spec = serde_json::json!({"policyName": name(binding), "validationActions": ["Deny"]});
+        if name(binding) == "deputy-suspended-tokens" {
+            // Every suspension of the namespace; none is no error.
+            spec["paramRef"] = serde_json::json!({"selector": {}, "parameterNotFoundAction": "Allow"});
+        }
         assert_eq!(binding.get("spec"), Some(&spec));
     }
     for policy in of_kind(&chart, &["ValidatingAdmissionPolicy"]) {
         assert_eq!(text(policy, "/spec/failurePolicy"), "Fail");
-        assert!(policy.pointer("/spec/paramKind").is_none());
+        let has_parameter = policy.pointer("/spec/paramKind").is_some();
+        assert_eq!(has_parameter, name(policy) == "deputy-suspended-tokens");
         assert!(!list(policy, "/spec/matchConstraints/resourceRules").is_empty());
         for validation in list(policy, "/spec/validations") {
             assert_eq!(text(validation, "/reason"), "Forbidden");
@@ -477,7 +492,10 @@ fn another_release_in_another_namespace_is_whole() {
 fn crds_come_with_the_chart_and_stay_when_it_goes() {
     let chart = chart();
     let crds: Vec<_> = of_kind(&chart, &["CustomResourceDefinition"]).collect();
-    assert_eq!(crds.iter().map(|crd| name(crd)).collect::<Vec<_>>(), ["agentidentities.deputy.dev"]);
+    assert_eq!(
+        crds.iter().map(|crd| name(crd)).collect::<Vec<_>>(),
+        ["agentidentities.deputy.dev", "agentsuspensions.deputy.dev"]
+    );
     for crd in crds {
         assert_eq!(crd.pointer("/metadata/annotations/helm.sh~1resource-policy"), Some(&"keep".into()));
     }
