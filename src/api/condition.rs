@@ -19,6 +19,8 @@ pub mod reason {
     pub const AUDIENCE_RESERVED: &str = "AudienceReserved";
     /// `Ready=True`: the account exists as declared.
     pub const ACCOUNT_READY: &str = "AccountReady";
+    /// `Ready=False`: the API server refuses to let the account be made or put right.
+    pub const ACCOUNT_REFUSED: &str = "AccountRefused";
     /// `Ready=False`: a ServiceAccount of that name exists which this identity does not own.
     pub const ACCOUNT_TAKEN: &str = "AccountTaken";
     /// `Stalled=False`: nothing waits for a person.

@@ -43,6 +43,7 @@ impl Happening {
             ready.map_or_else(|| account.to_owned(), |c| c.message.clone())
         };
         match outcome {
+            Outcome::Refused { .. } => Some(Self::Stalled(reason::ACCOUNT_REFUSED, message())),
             Outcome::Taken => Some(Self::Stalled(reason::ACCOUNT_TAKEN, message())),
             Outcome::Invalid(reason, _) => Some(Self::Stalled(reason, message())),
             Outcome::Ready { .. } | Outcome::AwaitPredecessor => None,

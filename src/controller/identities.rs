@@ -8,6 +8,8 @@ use super::{
     account::{self, Plan},
     events::{self, Events, Happening},
     pods::{Agent, Pods},
+    refusal,
+    retries::{Declared, Retries},
     status::{self, Of, Outcome},
     tally::Tally,
 };
@@ -33,10 +35,7 @@ use kube::{
     runtime::controller::Action,
 };
 use serde_json::json;
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 /// An identity as it is watched: one that cannot be decoded must not stop the others.
@@ -49,6 +48,7 @@ pub(super) struct Context {
     pub(super) events: Events,
     pub(super) metrics: Arc<ControllerMetrics>,
     pub(super) pods: Mutex<Pods>,
+    pub(super) retries: Mutex<Retries>,
     pub(super) tally: Mutex<Tally>,
 }
 
@@ -74,13 +74,7 @@ impl Error {
 
     /// Whether the object or its namespace is on its way out, so that there is nothing left to do.
     fn is_moot(&self) -> bool {
-        match self.source() {
-            kube::Error::Api(status) => {
-                status.is_not_found()
-                    || (status.is_forbidden() && status.message.contains("being terminated"))
-            }
-            _ => false,
-        }
+        matches!(self.source(), kube::Error::Api(status) if refusal::is_moot(status))
     }
 }
 
@@ -97,6 +91,10 @@ impl<'a> Subject<'a> {
         Self { meta, agent }
     }
 
+    fn declared(&self) -> Declared {
+        (self.meta.uid.clone(), self.meta.generation)
+    }
+
     fn reference(&self) -> ObjectReference {
         events::reference(&self.agent, self.meta.uid.as_ref())
     }
@@ -109,25 +107,35 @@ pub(super) async fn reconcile(guard: Arc<Guarded>, context: Arc<Context>) -> Res
     let result = match run(&guard, &subject, &context).await {
         Err(error) if error.is_moot() => {
             tracing::debug!(%error, "nothing left to do");
-            Ok(())
+            Ok(None)
         }
         other => other,
     };
-    let word = if result.is_ok() { "success" } else { "error" };
+    let word = match &result {
+        Ok(None) => "success",
+        Ok(Some(_)) => "refused",
+        Err(_) => "error",
+    };
     context.metrics.reconciled(word, started.elapsed());
-    result.map(|()| Action::await_change())
+    result.map(|again| {
+        again.unwrap_or_else(|| {
+            context.retries().forget(&subject.agent);
+            Action::await_change()
+        })
+    })
 }
 
-/// What failed is tried again after a pause.
-pub(super) fn error_policy(guard: Arc<Guarded>, error: &Error, _: Arc<Context>) -> Action {
-    let meta = guard.meta();
+/// What failed is tried again after a pause that grows.
+pub(super) fn error_policy(guard: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    let Subject { meta, agent } = Subject::of(&guard);
     tracing::warn!(namespace = meta.namespace, name = meta.name, %error, "reconcile failed and will be tried again");
-    Action::requeue(Duration::from_secs(5))
+    Action::requeue(context.retries().failed(&agent))
 }
 
-async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Result<(), Error> {
+/// Returns when to look again if the account is refused; anything else that may change is watched.
+async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Result<Option<Action>, Error> {
     if subject.meta.deletion_timestamp.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let (outcome, previous) = match &guard.0 {
         Ok(object) => {
@@ -147,16 +155,28 @@ async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Resul
     let domain = &context.config.trust_domain;
     let next = status::status(of, &outcome, active, domain, previous.as_ref(), &Time(clock::now()));
     context.count(&subject.agent, &next);
-    if previous.as_ref() == Some(&next) {
-        return Ok(());
+    if previous.as_ref() != Some(&next) {
+        write_status(subject, context, &next).await?;
+        tell(&outcome, previous.as_ref(), &next, subject, context).await;
     }
-    write_status(subject, context, &next).await?;
-    if status::ready_reason(previous.as_ref()) != status::ready_reason(Some(&next))
-        && let Some(happening) = Happening::of(&outcome, &account_name(&subject.agent.1), &next)
+    let again = matches!(outcome, Outcome::Refused { .. })
+        .then(|| Action::requeue(context.retries().pause(&subject.agent, Instant::now())));
+    Ok(again)
+}
+
+/// Publishes what a person should know of a change of the status.
+async fn tell(
+    outcome: &Outcome,
+    previous: Option<&AgentIdentityStatus>,
+    next: &AgentIdentityStatus,
+    subject: &Subject<'_>,
+    context: &Context,
+) {
+    if status::ready_reason(previous) != status::ready_reason(Some(next))
+        && let Some(happening) = Happening::of(outcome, &account_name(&subject.agent.1), next)
     {
         context.events.publish(&subject.reference(), happening).await;
     }
-    Ok(())
 }
 
 /// Brings the account to what the identity declares.
@@ -169,12 +189,22 @@ async fn apply(identity: &Identity, subject: &Subject<'_>, context: &Context) ->
     let ready = |account: &ServiceAccount| Outcome::Ready {
         account_uid: account.metadata.uid.clone().unwrap_or_default(),
     };
-    match (account::plan(&desired, observed.as_ref()), &observed) {
+    let uid = || observed.as_ref().and_then(|account| account.metadata.uid.clone());
+    let plan = account::plan(&desired, observed.as_ref());
+    if matches!(plan, Plan::Create | Plan::Heal(_))
+        && let Some(why) = context.retries().refused(&subject.agent, &subject.declared(), Instant::now())
+    {
+        return Ok(Outcome::Refused { account_uid: uid(), why });
+    }
+    match (plan, &observed) {
         (Plan::Keep, Some(observed)) => Ok(ready(observed)),
         (Plan::Heal(fields), Some(observed)) => {
             let healed = account::healed(&desired, observed);
             context.metrics.wrote("update", "serviceaccounts");
-            let written = accounts.replace(&name, &params, &healed).await.map_err(Error::WriteAccount)?;
+            let written = match accounts.replace(&name, &params, &healed).await {
+                Ok(written) => written,
+                Err(error) => return refused(error, uid(), subject, context),
+            };
             let happening = Happening::DriftHealed { account: name, fields };
             context.events.publish(&subject.reference(), happening).await;
             Ok(ready(&written))
@@ -184,11 +214,28 @@ async fn apply(identity: &Identity, subject: &Subject<'_>, context: &Context) ->
         // POST and not apply: an account that appeared meanwhile is a conflict to look at again, not one to adopt.
         (Plan::Create | Plan::Keep | Plan::Heal(_), _) => {
             context.metrics.wrote("create", "serviceaccounts");
-            let created = accounts.create(&params, &desired).await.map_err(Error::WriteAccount)?;
+            let created = match accounts.create(&params, &desired).await {
+                Ok(created) => created,
+                Err(error) => return refused(error, None, subject, context),
+            };
             context.events.publish(&subject.reference(), Happening::AccountCreated { account: name }).await;
             Ok(ready(&created))
         }
     }
+}
+
+/// A refusal is an outcome, told in the status; any other failure is one.
+fn refused(
+    error: kube::Error,
+    account_uid: Option<String>,
+    subject: &Subject<'_>,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    let Some(why) = refusal::of(&error) else { return Err(Error::WriteAccount(error)) };
+    let (namespace, name) = &subject.agent;
+    tracing::warn!(namespace, name, why, "the account is refused; it will be tried again");
+    context.retries().refuse(&subject.agent, subject.declared(), &why, Instant::now());
+    Ok(Outcome::Refused { account_uid, why })
 }
 
 fn raw(subject: &Subject<'_>, client: Client) -> Api<DynamicObject> {
@@ -228,6 +275,10 @@ async fn write_status(
 }
 
 impl Context {
+    fn retries(&self) -> MutexGuard<'_, Retries> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count(&self, agent: &Agent, status: &AgentIdentityStatus) {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.put(agent, &status.conditions);
@@ -236,6 +287,7 @@ impl Context {
 
     /// An identity is gone.
     pub(super) fn forget(&self, agent: &Agent) {
+        self.retries().forget(agent);
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.remove(agent);
         tally.report(&self.metrics);

@@ -8,6 +8,8 @@ pub mod certificates;
 mod events;
 mod identities;
 mod pods;
+mod refusal;
+mod retries;
 mod status;
 mod tally;
 mod triggers;
@@ -64,6 +66,7 @@ pub async fn run(
         config,
         metrics,
         pods: Mutex::default(),
+        retries: Mutex::default(),
         tally: Mutex::default(),
     });
     // Pods first: a status written before they are counted would be written twice.

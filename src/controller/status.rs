@@ -20,6 +20,13 @@ pub(super) enum Outcome {
     },
     /// The account of a deleted namesake is still there.
     AwaitPredecessor,
+    /// The API server refuses to let the account be made or put right.
+    Refused {
+        /// The uid of the account that is there, if one is.
+        account_uid: Option<String>,
+        /// The API server's words.
+        why: String,
+    },
     /// The account is somebody else's.
     Taken,
     /// The identity grants nothing: reason and message.
@@ -60,7 +67,7 @@ pub(super) fn status(
         condition::set(&mut conditions, next);
     }
     let service_account = match outcome {
-        Outcome::Ready { account_uid } => {
+        Outcome::Ready { account_uid } | Outcome::Refused { account_uid: Some(account_uid), .. } => {
             Some(ManagedAccountStatus { name: account.clone(), uid: account_uid.clone() })
         }
         _ => None,
@@ -88,6 +95,14 @@ fn conditions_of(of: Of<'_>, outcome: &Outcome, account: &str, now: &Time) -> [C
         Outcome::AwaitPredecessor => {
             let message = "the account of a deleted identity of this name is being removed";
             [accepted, make(READY, false, reason::PROGRESSING, message), moving(message)]
+        }
+        Outcome::Refused { why, .. } => {
+            let message = format!("the API server refuses ServiceAccount {account:?}: {why}");
+            [
+                accepted,
+                make(READY, false, reason::ACCOUNT_REFUSED, &message),
+                make(STALLED, true, reason::ACCOUNT_REFUSED, &message),
+            ]
         }
         Outcome::Taken => {
             let message = format!(
@@ -163,6 +178,27 @@ mod tests {
         );
         assert!(taken.conditions[1].message.ends_with("kubectl delete serviceaccount agent.a -n ns"));
         assert_eq!(taken.service_account, None);
+
+        let refused = |account_uid| Outcome::Refused { account_uid, why: "exceeded quota".into() };
+        let not_made = compute(&refused(None), 1, None, 1);
+        assert_eq!(
+            shown(&not_made),
+            [
+                ("Accepted", "True", "Valid"),
+                ("Ready", "False", "AccountRefused"),
+                ("Stalled", "True", "AccountRefused")
+            ]
+        );
+        assert_eq!(
+            not_made.conditions[1].message,
+            "the API server refuses ServiceAccount \"agent.a\": exceeded quota"
+        );
+        assert_eq!(not_made.service_account, None);
+        assert_eq!(compute(&refused(Some("u".into())), 1, None, 1).service_account, ready.service_account);
+        assert_eq!(
+            shown(&compute(&Outcome::Ready { account_uid: "u".into() }, 1, Some(&not_made), 2)),
+            shown(&ready)
+        );
 
         let reserved = Invalid::AudienceReserved { name: "t".into(), audience: "api".into() };
         let invalid = compute(&Outcome::invalid(&reserved), 1, None, 1);
