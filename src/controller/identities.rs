@@ -32,7 +32,10 @@ use kube::{
     Api, Client, Resource,
     api::{DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, DeserializeGuard},
-    runtime::controller::Action,
+    runtime::{
+        controller::Action,
+        reflector::{ObjectRef, Store},
+    },
 };
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,6 +110,8 @@ pub(super) async fn reconcile(guard: Arc<Guarded>, context: Arc<Context>) -> Res
     let result = match run(&guard, &subject, &context).await {
         Err(error) if error.is_moot() => {
             tracing::debug!(%error, "nothing left to do");
+            // It may have gone while we looked at it, and its deletion been seen before we counted it.
+            context.forget(&subject.agent);
             Ok(None)
         }
         other => other,
@@ -283,6 +288,14 @@ impl Context {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.put(agent, &status.conditions);
         tally.report(&self.metrics);
+    }
+
+    /// Identities that were counted and are not in `store` any more.
+    pub(super) fn lost(&self, store: &Store<Guarded>) -> Vec<Agent> {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_lost =
+            |(namespace, name): &&Agent| store.get(&ObjectRef::new(name).within(namespace)).is_none();
+        tally.agents().filter(is_lost).cloned().collect()
     }
 
     /// An identity is gone.

@@ -74,7 +74,7 @@ pub async fn run(
     until_listed(&mut pods).await;
     let (store, writer) = reflector::store::<Guarded>();
     let queue = triggers::queue(vec![
-        triggers::identities(client.clone(), writer, Arc::clone(&context), &watches).boxed(),
+        triggers::identities(client.clone(), (store.clone(), writer), Arc::clone(&context), &watches).boxed(),
         triggers::accounts(client, store.clone(), &watches).boxed(),
         pods.map(|(changed, _)| changed).boxed(),
     ]);

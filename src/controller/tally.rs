@@ -29,6 +29,11 @@ impl Tally {
         self.of.insert(agent.clone(), now);
     }
 
+    /// The identities that count.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.of.keys()
+    }
+
     /// Forgets an identity.
     pub(super) fn remove(&mut self, agent: &Agent) {
         for (count, held) in self.counts.iter_mut().zip(self.of.remove(agent).into_iter().flatten()) {

@@ -27,24 +27,32 @@ fn reference((namespace, name): &Agent) -> ObjectRef<Guarded> {
     ObjectRef::new(name).within(namespace)
 }
 
-/// Identities that appeared or changed. One that went while its pods go on is told of.
+/// Identities that appeared or changed. One that went while its pods go on is told of, even if it went while the watch
+/// was broken: a fresh list says nothing of what it does not hold.
 pub(super) fn identities(
     client: Client,
-    writer: Writer<Guarded>,
+    (known, writer): (Store<Guarded>, Writer<Guarded>),
     context: Arc<Context>,
     metrics: &Arc<IndexMetrics>,
 ) -> impl Stream<Item = Triggers> + use<> {
     let events = watcher(Api::<Guarded>::all(client), watcher::Config::default());
     reflector_events(writer, retried(events, "agentidentities", metrics)).then(move |event| {
-        let context = Arc::clone(&context);
+        let (context, known) = (Arc::clone(&context), known.clone());
         async move {
             match event {
                 Event::Apply(identity) | Event::InitApply(identity) => vec![ObjectRef::from_obj(&identity)],
                 Event::Delete(identity) => {
-                    gone(&identity, &context).await;
+                    let agent = (identity.namespace().unwrap_or_default(), identity.name_any());
+                    gone(&agent, identity.meta().uid.as_ref(), &context).await;
                     vec![]
                 }
-                Event::Init | Event::InitDone => vec![],
+                Event::Init => vec![],
+                Event::InitDone => {
+                    for agent in context.lost(&known) {
+                        gone(&agent, None, &context).await;
+                    }
+                    vec![]
+                }
             }
         }
     })
@@ -59,12 +67,11 @@ fn reflector_events(
 }
 
 /// The account goes with its identity by owner reference; pods do not, and their tokens die with the account.
-async fn gone(identity: &Guarded, context: &Context) {
-    let agent = (identity.namespace().unwrap_or_default(), identity.name_any());
-    context.forget(&agent);
-    let active = context.pods.lock().unwrap_or_else(PoisonError::into_inner).active(&agent);
+async fn gone(agent: &Agent, uid: Option<&String>, context: &Context) {
+    context.forget(agent);
+    let active = context.pods.lock().unwrap_or_else(PoisonError::into_inner).active(agent);
     if active > 0 {
-        let regarding = events::reference(&agent, identity.meta().uid.as_ref());
+        let regarding = events::reference(agent, uid);
         context.events.publish(&regarding, Happening::PodsOrphaned { active }).await;
     }
 }
