@@ -128,18 +128,20 @@ fn count(pods: &mut Pods, listed: &mut HashSet<Agent>, event: Event<PartialObjec
             listed.clear();
             vec![]
         }
-        Event::InitDone => pods.retain(listed),
+        Event::InitDone => pods.retain(&std::mem::take(listed)),
         Event::Delete(pod) => {
             let (namespace, name) = name(&pod);
             pods.remove(&namespace, &name)
         }
-        Event::InitApply(pod) | Event::Apply(pod) => {
+        Event::InitApply(pod) => {
+            listed.insert(name(&pod));
+            count(pods, listed, Event::Apply(pod))
+        }
+        Event::Apply(pod) => {
             let (namespace, name) = name(&pod);
             let agent = pod.labels().get(AGENT_LABEL).filter(|_| pod.metadata.deletion_timestamp.is_none());
             let Some(agent) = agent else { return pods.remove(&namespace, &name) };
-            let changed = pods.put(&namespace, &name, agent);
-            listed.insert((namespace, name));
-            changed
+            pods.put(&namespace, &name, agent)
         }
     }
 }
@@ -149,4 +151,33 @@ pub(super) fn queue(
     streams: Vec<stream::BoxStream<'static, Triggers>>,
 ) -> impl Stream<Item = Result<ObjectRef<Guarded>, std::convert::Infallible>> {
     stream::select_all(streams).flat_map(stream::iter).map(Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str) -> PartialObjectMeta<Pod> {
+        let labels = json!({AGENT_LABEL: "a"});
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns", "labels": labels}}))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_list_is_remembered_for_as_long_as_it_is_on_its_way() {
+        let agent = ("ns".to_owned(), "a".to_owned());
+        let (mut pods, mut listed) = (Pods::default(), HashSet::new());
+        for (events, active) in [
+            (vec![Event::Init, Event::InitApply(pod("p")), Event::InitApply(pod("q")), Event::InitDone], 2),
+            (vec![Event::Apply(pod("r"))], 3),
+            (vec![Event::Init, Event::InitApply(pod("p")), Event::InitDone], 1),
+            (vec![Event::Delete(pod("p"))], 0),
+        ] {
+            for event in events {
+                count(&mut pods, &mut listed, event);
+            }
+            assert_eq!((pods.active(&agent), listed.len()), (active, 0));
+        }
+    }
 }
