@@ -10,7 +10,9 @@
 )]
 
 mod admission;
+mod apiserver;
 mod chart;
+mod controller;
 mod dependencies;
 mod layering;
 mod metrics;

@@ -1,0 +1,361 @@
+//! The controller against an API server that answers by a script; time is tokio's, and paused.
+
+use crate::apiserver::{Answer, ApiServer, Asked, failure};
+use axum::{
+    body::{Body, to_bytes},
+    http::Request,
+};
+use deputy::{
+    controller::{self, Config},
+    index::ReservedAudiences,
+    metrics::{ControllerMetrics, IndexMetrics, Metrics, Role},
+    runtime::admin,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::{sync::watch, time::sleep};
+use tower::ServiceExt as _;
+
+const CREATE: &str = "POST serviceaccounts";
+const UPDATE: &str = "PUT serviceaccounts";
+const STATUS: &str = "PATCH agentidentities/status";
+const EVENT: &str = "POST events";
+
+/// Runs a controller for as long as `script` goes on; returns its metrics.
+async fn play(server: &ApiServer, script: impl Future<Output = ()>) -> String {
+    let mut metrics = Metrics::new(Role::Controller);
+    let config = Config {
+        trust_domain: "cluster.local".parse().unwrap(),
+        reserved: ReservedAudiences::default(),
+        instance: "test".to_owned(),
+    };
+    let (own, watches) = (ControllerMetrics::register(&mut metrics), IndexMetrics::register(&mut metrics));
+    let (synced, _keep) = watch::channel(false);
+    tokio::select! {
+        () = controller::run(server.client(), config, own, watches, synced) => panic!("the controller ended"),
+        () = script => {}
+    }
+    let request = Request::get("/metrics").body(Body::empty()).unwrap();
+    let response = admin::router(metrics, vec![]).oneshot(request).await.unwrap();
+    String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
+}
+
+/// Long enough for anything that is not a pause after a failure.
+async fn settle() {
+    sleep(Duration::from_millis(500)).await;
+}
+
+/// Longer than the longest pause after a failure.
+async fn long() {
+    sleep(Duration::from_secs(300)).await;
+}
+
+fn identity() -> Value {
+    json!({
+        "apiVersion": "deputy.dev/v1alpha1", "kind": "AgentIdentity", "spec": {"owner": "o@example.com"},
+        "metadata": {"name": "a", "namespace": "ns", "generation": 1},
+    })
+}
+
+/// A server that holds one new identity.
+fn new_identity() -> ApiServer {
+    let server = ApiServer::default();
+    server.put("agentidentities", identity());
+    server
+}
+
+/// A server whose one identity has all it needs.
+async fn settled() -> ApiServer {
+    let server = new_identity();
+    play(&server, settle()).await;
+    assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+    server.asked();
+    server
+}
+
+/// What was asked but reads, in order.
+fn writes(asked: &[Asked]) -> Vec<&str> {
+    asked.iter().map(|asked| asked.what.as_str()).filter(|what| !what.starts_with("GET")).collect()
+}
+
+fn events(asked: &[Asked]) -> Vec<&str> {
+    let events = asked.iter().filter(|asked| asked.what == EVENT);
+    events.map(|event| event.body["reason"].as_str().unwrap()).collect()
+}
+
+fn condition(server: &ApiServer, type_: &str) -> Value {
+    let identity = server.get("agentidentities", "a").unwrap();
+    let conditions = identity["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|c| c["type"] == type_).unwrap_or_default()
+}
+
+/// Status and reason of Ready.
+fn ready(server: &ApiServer) -> (String, String) {
+    let ready = condition(server, "Ready");
+    let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("reason"))
+}
+
+fn count(metrics: &str, sample: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(sample));
+    line.map_or(0, |value| value.trim().parse().unwrap())
+}
+
+fn errors(metrics: &str) -> u64 {
+    count(metrics, "deputy_reconciles_total{result=\"error\"}")
+}
+
+/// How many identities the metrics count.
+fn known(metrics: &str) -> u64 {
+    ["False", "True"]
+        .map(|status| {
+            count(metrics, &format!("deputy_identities{{condition=\"Ready\",status=\"{status}\"}}"))
+        })
+        .iter()
+        .sum()
+}
+
+fn quota(used: usize) -> Answer {
+    failure(
+        403,
+        "Forbidden",
+        &format!("serviceaccounts \"agent.a\" is forbidden: exceeded quota: q, used: {used}"),
+    )
+}
+
+fn terminating() -> Answer {
+    let (code, mut status) = failure(403, "Forbidden", "namespace ns is being terminated");
+    status["details"] =
+        json!({"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]});
+    (code, status)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_identity_is_one_account_one_event_one_status() {
+    let server = new_identity();
+    let metrics = play(&server, long()).await;
+    let asked = server.asked();
+    assert_eq!(writes(&asked), [CREATE, EVENT, STATUS]);
+    assert_eq!(events(&asked), ["AccountCreated"]);
+    assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+    let uid = server.get("serviceaccounts", "agent.a").unwrap()["metadata"]["uid"].clone();
+    assert_eq!(server.get("agentidentities", "a").unwrap()["status"]["serviceAccount"]["uid"], uid);
+    assert_eq!((errors(&metrics), known(&metrics)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_changed_is_nothing_asked() {
+    let server = settled().await;
+    play(&server, async {
+        settle().await;
+        assert_eq!(writes(&server.asked()), [""; 0], "a new controller finds all as it should be");
+        sleep(Duration::from_secs(24 * 3600)).await;
+        assert_eq!(server.asked().len(), 0, "and then nothing is polled");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn drift_is_one_update_and_one_event() {
+    let server = settled().await;
+    let declared = server.get("serviceaccounts", "agent.a").unwrap();
+    play(&server, async {
+        settle().await;
+        let mut drifted = declared.clone();
+        drifted["automountServiceAccountToken"] = true.into();
+        server.put("serviceaccounts", drifted);
+        long().await;
+    })
+    .await;
+    let asked = server.asked();
+    assert_eq!(writes(&asked), [UPDATE, EVENT]);
+    assert_eq!(events(&asked), ["DriftHealed"]);
+    assert_eq!(server.get("serviceaccounts", "agent.a").unwrap()["automountServiceAccountToken"], false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_of_others_is_never_written() {
+    let server = new_identity();
+    server.put("serviceaccounts", json!({"metadata": {"name": "agent.a", "namespace": "ns"}}));
+    play(&server, async {
+        long().await;
+        let asked = server.asked();
+        assert_eq!(writes(&asked), [STATUS, EVENT]);
+        assert_eq!(events(&asked), ["AccountTaken"]);
+        assert_eq!(ready(&server), ("False".into(), "AccountTaken".into()));
+        server.delete("serviceaccounts", "agent.a");
+        settle().await;
+        assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_account_is_told_of_and_tried_ever_more_rarely() {
+    let server = new_identity();
+    server.script_always(CREATE, quota(3));
+    let metrics = play(&server, async {
+        settle().await;
+        let asked = server.asked();
+        assert_eq!(writes(&asked), [CREATE, STATUS, EVENT], "its own status write is no reason to ask again");
+        assert_eq!(events(&asked), ["AccountRefused"]);
+        assert_eq!(ready(&server), ("False".into(), "AccountRefused".into()));
+        let stalled = condition(&server, "Stalled");
+        assert_eq!((&stalled["status"], &stalled["reason"]), (&"True".into(), &"AccountRefused".into()));
+        assert!(stalled["message"].as_str().unwrap().ends_with("exceeded quota: q, used: 3"), "{stalled}");
+
+        sleep(Duration::from_secs(600)).await;
+        let asked = server.asked();
+        assert!(writes(&asked).iter().all(|what| *what == CREATE), "{:?}", writes(&asked));
+        let at: Vec<_> = asked.iter().filter(|asked| asked.what == CREATE).map(|asked| asked.at).collect();
+        assert!((10..30).contains(&at.len()), "{at:?}");
+        assert!(at[1] - at[0] < Duration::from_secs(8) && at[9] - at[8] >= Duration::from_secs(30), "{at:?}");
+
+        server.script(CREATE, []);
+        sleep(Duration::from_secs(90)).await;
+        assert_eq!(writes(&server.asked()), [CREATE, EVENT, STATUS]);
+        assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+        assert_eq!(condition(&server, "Stalled")["status"], "False");
+    })
+    .await;
+    assert_eq!(errors(&metrics), 0);
+    assert!(count(&metrics, "deputy_reconciles_total{result=\"refused\"}") >= 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_always_differs_does_not_chase_itself() {
+    let server = new_identity();
+    server.script(CREATE, (0..1000).map(quota));
+    play(&server, sleep(Duration::from_secs(600))).await;
+    let asked = server.asked();
+    let creates = writes(&asked).iter().filter(|what| **what == CREATE).count();
+    assert!((10..30).contains(&creates), "{creates}");
+    assert_eq!(events(&asked), ["AccountRefused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_identity_is_tried_at_once_after_a_refusal() {
+    let server = new_identity();
+    server.script_always(CREATE, quota(3));
+    play(&server, async {
+        sleep(Duration::from_secs(600)).await;
+        server.script(CREATE, []);
+        let mut changed = server.get("agentidentities", "a").unwrap();
+        changed["metadata"]["generation"] = 2.into();
+        server.put("agentidentities", changed);
+        settle().await;
+        assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_repair_keeps_the_account_in_the_status() {
+    let server = settled().await;
+    let mut drifted = server.get("serviceaccounts", "agent.a").unwrap();
+    drifted["automountServiceAccountToken"] = true.into();
+    server.put("serviceaccounts", drifted);
+    server.script_always(UPDATE, failure(422, "Invalid", "no"));
+    play(&server, async {
+        settle().await;
+        assert_eq!(writes(&server.asked()), [UPDATE, STATUS, EVENT]);
+        assert_eq!(ready(&server), ("False".into(), "AccountRefused".into()));
+        let status = server.get("agentidentities", "a").unwrap()["status"].clone();
+        assert_eq!(status["serviceAccount"]["name"], "agent.a");
+        server.script(UPDATE, []);
+        long().await;
+        assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_on_the_status_is_tried_again() {
+    let server = new_identity();
+    // More than one, so that it is not the account's own event that helps.
+    server.script(STATUS, (0..3).map(|_| failure(409, "Conflict", "the object has been modified")));
+    let metrics = play(&server, long()).await;
+    let asked = server.asked();
+    assert_eq!(writes(&asked), [CREATE, EVENT, STATUS, STATUS, STATUS, STATUS]);
+    assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+    assert_eq!(errors(&metrics), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_waited_out_and_not_told_in_the_status() {
+    let server = new_identity();
+    server.script(CREATE, (0..5).map(|_| failure(500, "InternalError", "failed calling webhook")));
+    let metrics = play(&server, long()).await;
+    let asked = server.asked();
+    assert_eq!(writes(&asked), [CREATE, CREATE, CREATE, CREATE, CREATE, CREATE, EVENT, STATUS]);
+    let at: Vec<_> = asked.iter().filter(|asked| asked.what == CREATE).map(|asked| asked.at).collect();
+    assert!(at[1] - at[0] < Duration::from_secs(3) && at[5] - at[4] > Duration::from_secs(12), "{at:?}");
+    assert_eq!(errors(&metrics), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_leaves_the_status_as_it_was() {
+    let server = settled().await;
+    let before = server.get("agentidentities", "a").unwrap()["status"].clone();
+    server.script_always("GET serviceaccounts", failure(500, "InternalError", "etcd is away"));
+    play(&server, long()).await;
+    assert_eq!(writes(&server.asked()), [""; 0]);
+    assert_eq!(server.get("agentidentities", "a").unwrap()["status"], before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_deleted_meanwhile_is_no_error() {
+    let server = new_identity();
+    server.goes_at(CREATE, "agentidentities", "a");
+    let metrics = play(&server, long()).await;
+    assert_eq!(writes(&server.asked()), [CREATE, EVENT, STATUS]);
+    assert_eq!(errors(&metrics), 0);
+    assert_eq!(known(&metrics), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_whose_deletion_was_missed_is_forgotten_and_its_pods_are_told_of() {
+    let server = settled().await;
+    let labels = json!({"deputy.dev/agent": "a"});
+    server.put("pods", json!({"metadata": {"name": "p", "namespace": "ns", "labels": labels}}));
+    let metrics = play(&server, async {
+        settle().await;
+        server.asked();
+        server.delete_unseen("agentidentities", "a");
+        long().await;
+    })
+    .await;
+    let asked = server.asked();
+    assert_eq!((writes(&asked), events(&asked)), (vec![EVENT], vec!["AgentPodsOrphaned"]));
+    assert_eq!(known(&metrics), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_being_terminated_is_left_in_peace() {
+    let server = settled().await;
+    let before = server.get("agentidentities", "a").unwrap();
+    server.script_always(CREATE, terminating());
+    let metrics = play(&server, async {
+        settle().await;
+        server.delete("serviceaccounts", "agent.a");
+        long().await;
+        assert_eq!(writes(&server.asked()), [CREATE]);
+        assert_eq!(server.get("agentidentities", "a").unwrap(), before);
+        server.delete("agentidentities", "a");
+        long().await;
+    })
+    .await;
+    assert_eq!(server.asked().len(), 0);
+    assert_eq!(errors(&metrics), 0);
+    assert_eq!(count(&metrics, "deputy_reconciles_total{result=\"refused\"}"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_on_its_way_out_gets_no_account() {
+    let server = ApiServer::default();
+    let mut going = identity();
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    server.put("agentidentities", going);
+    play(&server, long()).await;
+    assert_eq!(server.asked().len(), 0);
+}
