@@ -4,15 +4,17 @@
 # load_archive: from standard input. Waits until the kubelet can see the image:
 # containerd tells its Kubernetes side a moment after the import.
 load_archive() {
-  local reference
-  while read -r _ reference _; do
+  local said word reference
+  said=$(in_node ctr --namespace k8s.io images import -) || return
+  while read -r word reference _; do
+    [[ $word == unpacking ]] || continue
     wait_until 10 "containerd offers $reference" image_offered "$reference"
     printf '%s\n' "$reference"
-  done < <(in_node ctr --namespace k8s.io images import - | grep '^unpacking ')
+  done <<< "$said"
 }
 
 image_offered() {
-  in_node ctr --namespace k8s.io images list "name==$1" | grep -q io.cri-containerd.image=managed
+  [[ $(in_node ctr --namespace k8s.io images list "name==$1") == *io.cri-containerd.image=managed* ]]
 }
 
 # load_file ARCHIVE: into the cluster that CLUSTER names.

@@ -11,7 +11,11 @@ require_kind() {
   command -v kind > /dev/null || die 'CLUSTER=kind needs kind, which is not installed (https://kind.sigs.k8s.io)'
 }
 
-kind_exists() { kind get clusters 2> /dev/null | grep -qx "$cluster_name"; }
+kind_exists() {
+  local clusters
+  clusters=$(kind get clusters 2> /dev/null) || return
+  [[ $'\n'$clusters$'\n' == *$'\n'"$cluster_name"$'\n'* ]]
+}
 
 kind_up() {
   require_kind

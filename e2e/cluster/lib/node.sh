@@ -48,11 +48,12 @@ running() {
 # The addresses of a free cable: a pair out of 10.89.0.0/16 that no route of the
 # host touches. Where to begin depends on the clone, so that it stays the same.
 choose_address() {
-  local slot=$((16#$cluster_hash % 16384)) try base
+  local slot=$((16#$cluster_hash % 16384)) try base routes
   for try in {0..63}; do
     base=$((((slot + try) % 16384) * 4))
     base=10.89.$((base / 256)).$((base % 256))
-    if ! { ip -4 route show match "$base/30"; ip -4 route show root "$base/30"; } | grep -qv '^default'; then
+    routes=$(ip -4 route show match "$base/30" && ip -4 route show root "$base/30") || return
+    if [[ -z $(sed '/^default/d' <<< "$routes") ]]; then
       printf '%s' "$base"
       return
     fi
