@@ -7,7 +7,11 @@ fingerprint() {
   local tool
   {
     find "$cluster_dir"/{lib,manifests,node} -type f -print0 | sort -z | xargs -0 cat
-    for tool in "${all_tools[@]}"; do tool_path "$tool"; done
+    for tool in "${all_tools[@]}"; do
+      tool_path "$tool"
+      # The cache has another path for other content; a folder of the caller has not.
+      ! from_assets "$tool" || stat -L -c '%s %Y' "$(tool_path "$tool")"
+    done
   } | sha256sum
 }
 

@@ -45,13 +45,15 @@ tool_ldflags() {
   esac
 }
 
+# from_assets TOOL: whether the caller brings it, in the folder that the ecosystem
+# calls KUBEBUILDER_ASSETS.
+from_assets() { [[ -n ${KUBEBUILDER_ASSETS:-} && ($1 == kube-apiserver || $1 == etcd) ]]; }
+
 # tool_path TOOL: where it is, or will be once built.
 tool_path() {
   local tool=$1 family key
-  # The layout that the ecosystem calls KUBEBUILDER_ASSETS.
-  if [[ -n ${KUBEBUILDER_ASSETS:-} && ($tool == kube-apiserver || $tool == etcd) ]]; then
-    [[ -x $KUBEBUILDER_ASSETS/$tool ]] || die "KUBEBUILDER_ASSETS is set but holds no $tool: $KUBEBUILDER_ASSETS"
-    printf '%s/%s' "$(cd "$KUBEBUILDER_ASSETS" && pwd -P)" "$tool"
+  if from_assets "$tool"; then
+    printf '%s/%s' "$(realpath -m "$KUBEBUILDER_ASSETS")" "$tool"
     return
   fi
   family=$(tool_family "$tool")
@@ -90,7 +92,9 @@ build_tool() {
 build_tools() {
   local tool missing=()
   for tool in "$@"; do
-    [[ -x $(tool_path "$tool") ]] || missing+=("$tool")
+    [[ -x $(tool_path "$tool") ]] && continue
+    ! from_assets "$tool" || die "KUBEBUILDER_ASSETS is set, but that folder holds no program $tool: $KUBEBUILDER_ASSETS"
+    missing+=("$tool")
   done
   ((${#missing[@]})) || return 0
   command -v go > /dev/null || die "Go is needed to build ${missing[*]}: install Go 1.26 or later"
