@@ -30,26 +30,29 @@ seconds_since() {
 # step TEXT COMMAND...: one line of progress, finished with the seconds it took.
 # What the command prints is shown only when it fails.
 step() {
-  local text=$1 started output
+  local text=$1 started output said
   shift
   started=$(now_ms)
+  # The file has no name from here on, so that nothing is left whatever ends us.
   output=$(mktemp)
+  exec {said}<> "$output"
+  rm "$output"
   printf '  %-58s ' "$text" >&2
   # A subshell with -e of its own: inside a condition bash would ignore -e.
   set +e
   (
     set -e
     "$@"
-  ) > "$output" 2>&1
+  ) >&"$said" 2>&1
   local status=$?
   set -e
   if ((status != 0)); then
     say "failed after $(seconds_since "$started")"
-    tail -n 40 "$output" >&2
-    rm -f "$output"
+    tail -n 40 "/proc/self/fd/$said" >&2
+    exec {said}>&-
     return "$status"
   fi
-  rm -f "$output"
+  exec {said}>&-
   say "$(seconds_since "$started")"
 }
 
