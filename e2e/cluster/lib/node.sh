@@ -38,11 +38,13 @@ in_node() {
 
 # running COMPONENT: whether the process that `start` wrote down is alive.
 running() {
-  local root pid
+  local root pid name state
   root=/proc/$(node_pid)/root
   pid=$(cat "$root/run/$1.pid" 2> /dev/null) || return 1
-  # The kernel keeps 15 characters. The PID alone could be someone else's by now.
-  [[ $(cat "$root/proc/$pid/comm" 2> /dev/null) == "${1:0:15}" ]]
+  read -r _ name state _ 2> /dev/null < "$root/proc/$pid/stat" || return 1
+  # The kernel keeps 15 characters. The PID alone could be someone else's by now,
+  # and a process that nobody has reaped yet does not run.
+  [[ $name == "(${1:0:15})" && $state != [ZX] ]]
 }
 
 # The addresses of a free cable: a pair out of 10.89.0.0/16 that no route of the
@@ -82,11 +84,36 @@ node_stands() {
     [[ $(cat "/proc/$pid/root/run/ready") == "$(node_address)" ]]
 }
 
+# The first `ip netns add` since the machine started mounts /run/netns on itself,
+# and nobody ever takes that away. If it was one of us, the last of us does; for
+# that a file notes it, and whether the folder was there. The lock is on /run.
+netns_note=/run/deputy-netns
+
+netns_add() (
+  exec 7< /run
+  flock 7
+  if ! mountpoint -q /run/netns; then
+    if [[ -d /run/netns ]]; then printf mount; else printf 'mount and folder'; fi > "$netns_note"
+  fi
+  ip netns add "$cluster_name"
+)
+
+netns_delete() (
+  exec 7< /run
+  flock 7
+  if [[ -e /run/netns/$cluster_name ]]; then ip netns del "$cluster_name"; fi
+  [[ -e $netns_note && -z $(ls -A /run/netns) ]] || return 0
+  # Busy if someone else has begun to use it: then it stays.
+  umount /run/netns 2> /dev/null || return 0
+  if [[ $(< "$netns_note") == *folder ]]; then rmdir /run/netns || return 0; fi
+  rm "$netns_note"
+)
+
 node_create() {
   local node_ip tool programs=() hierarchy
   node_ip=$(node_address)
 
-  ip netns add "$cluster_name"
+  netns_add
   ip link add "$host_link" type veth peer name eth0 netns "$cluster_name"
   ip addr add "$(host_address)/30" dev "$host_link"
   ip link set "$host_link" up
@@ -141,7 +168,7 @@ node_destroy() {
   if [[ -e /sys/class/net/$host_link ]]; then
     ip link del "$host_link" || wait_until 10 "$host_link goes away" test ! -e "/sys/class/net/$host_link"
   fi
-  if [[ -e /run/netns/$cluster_name ]]; then ip netns del "$cluster_name"; fi
+  netns_delete
   wait_until 30 "the cgroups of $cluster_name go away" remove_cgroups
 }
 
