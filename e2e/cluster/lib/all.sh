@@ -33,6 +33,9 @@ lock_cluster() {
   step 'another command works on this cluster: wait for it' flock --wait 300 9
 }
 
+# tidy_state: takes the state folder away if nothing is in it.
+tidy_state() { [[ ! -d $state_dir ]] || rmdir --ignore-fail-on-non-empty "$state_dir"; }
+
 remove_cluster() {
   node_destroy
   # Nothing is mounted there any more; if it were, it would not be ours to empty.

@@ -38,4 +38,5 @@ kind_down() {
   require_kind
   step "delete kind cluster $cluster_name" kind delete cluster --name "$cluster_name" --kubeconfig "$kind_kubeconfig"
   rm -f "$kind_kubeconfig"
+  tidy_state
 }
