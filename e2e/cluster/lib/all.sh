@@ -22,8 +22,11 @@ source "$cluster_dir/lib/components.sh"
 # shellcheck source=kind.sh
 source "$cluster_dir/lib/kind.sh"
 
+# What kubectl and helm remember about the API of our own cluster goes with it.
+kubectl_cache=$state_dir/kubectl-cache
+
 # Our own cluster, whatever kubeconfig the caller has.
-kubectl() { KUBECONFIG=$state_dir/kubeconfig "$(tool_path kubectl)" --request-timeout=10s "$@"; }
+kubectl() { KUBECONFIG=$state_dir/kubeconfig KUBECACHEDIR=$kubectl_cache "$(tool_path kubectl)" --request-timeout=10s "$@"; }
 
 # One command at a time. The lock is on a folder that is there anyway and goes
 # with the process that holds it.
