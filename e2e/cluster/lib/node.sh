@@ -31,9 +31,11 @@ node_pid() {
   return 1
 }
 
-# in_node COMMAND...: runs it inside of the node.
+# in_node COMMAND...: runs it inside of the node, in PID 1's folder, which is its
+# root (a folder named here would be the host's). The caller's folder for temporary
+# files is not there.
 in_node() {
-  nsenter --target "$(node_pid)" --mount --uts --ipc --net --pid --root --wd=/ -- "$@"
+  env -u TMPDIR nsenter --target "$(node_pid)" --mount --uts --ipc --net --pid --root --wd -- "$@"
 }
 
 # running COMPONENT: whether the process that `start` wrote down is alive.
@@ -134,7 +136,7 @@ node_create() {
   # and not a pipe whose reader waits for its end.
   (
     close_descriptors
-    exec setsid nsenter --net="/run/netns/$cluster_name" \
+    exec env -i "PATH=$PATH" setsid nsenter --net="/run/netns/$cluster_name" \
       unshare --mount --pid --uts --ipc --fork \
       bash "$cluster_dir/node/init" "$state_dir" "$node_name" "$node_ip" "${programs[@]}"
   ) < /dev/null > "$state_dir/node/log/init.log" 2>&1 &
