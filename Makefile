@@ -51,6 +51,10 @@ cluster-up: ## A real cluster on this machine; prints its kubeconfig
 cluster-down: ## Remove it without a trace
 	e2e/cluster/down
 
+.PHONY: test-cluster
+test-cluster: ## Kill every part of a fresh cluster, repair it, remove it, find no trace
+	e2e/cluster/selftest
+
 .PHONY: image
 image: ## Build the static binary and its image archive (target/image.tar)
 	e2e/cluster/image
