@@ -106,7 +106,7 @@ netns_delete() (
   if [[ -e /run/netns/$cluster_name ]]; then ip netns del "$cluster_name"; fi
   [[ -e $netns_note && -z $(ls -A /run/netns) ]] || return 0
   # Busy if someone else has begun to use it: then it stays.
-  umount /run/netns 2> /dev/null || return 0
+  umount --no-mtab /run/netns 2> /dev/null || return 0
   if [[ $(< "$netns_note") == *folder ]]; then rmdir /run/netns || return 0; fi
   rm "$netns_note"
 )
