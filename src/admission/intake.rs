@@ -84,6 +84,9 @@ impl NoReview {
     }
 }
 
+/// Bytes a body's buffer has at least, if the body may be that long.
+const LEAST_BODY: usize = 16 << 10;
+
 /// Takes bodies in. Budgets are in KiB.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -119,11 +122,7 @@ impl Intake {
             return Err(NoReview::TooLarge(limit));
         }
         let deadline = Instant::now() + self.limits.body_time;
-        let expected = length.unwrap_or(limit);
-        let _in_body = self.room(&self.bodies, kibibytes(expected), deadline).await?;
-        let bytes = timeout_at(deadline, collect(body, expected, limit))
-            .await
-            .map_err(|_| NoReview::Incomplete)??;
+        let (bytes, _in_body) = self.collect(body, length.unwrap_or_default(), deadline).await?;
         let weight = Weight::of(&bytes);
         if weight.parsed_bytes() > self.limits.review_bytes {
             let uid = Envelope::of(&bytes).uid();
@@ -132,6 +131,35 @@ impl Intake {
         let weight = kibibytes(weight.parsed_bytes());
         let share = self.room(&self.reviews, weight, deadline).await?;
         Ok(Taken { review: decode(&bytes)?, weight, _share: share })
+    }
+
+    /// The whole body, if it is within its limit, and its share of the memory. What has not arrived holds none, so that
+    /// connections that announce much and send nothing keep nobody out.
+    async fn collect(
+        &self,
+        body: Body,
+        announced: usize,
+        deadline: Instant,
+    ) -> Result<(Vec<u8>, SemaphorePermit<'_>), NoReview> {
+        let limit = self.limits.body_bytes;
+        let mut share = self.room(&self.bodies, 0, deadline).await?;
+        let mut whole: Vec<u8> = vec![];
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = timeout_at(deadline, chunks.next()).await.map_err(|_| NoReview::Incomplete)? {
+            let chunk: Bytes = chunk.map_err(|_| NoReview::Incomplete)?;
+            let length = whole.len() + chunk.len();
+            if length > limit {
+                return Err(NoReview::TooLarge(limit));
+            }
+            if length > whole.capacity() {
+                // Twice as much, as a vector grows, but never more than there is to come.
+                let next = (2 * length).max(LEAST_BODY).min(announced.max(length));
+                share.merge(self.room(&self.bodies, kibibytes(next - whole.capacity()), deadline).await?);
+                whole.reserve_exact(next - whole.len());
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok((whole, share))
     }
 
     /// Part of a budget. It is free soon, or not in time to be of use.
@@ -153,21 +181,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/json")
-}
-
-/// The whole body, if it is within `limit`. What is `expected` was paid for, so that it is taken at once instead of
-/// growing, which would hold it twice.
-async fn collect(body: Body, expected: usize, limit: usize) -> Result<Vec<u8>, NoReview> {
-    let mut whole = Vec::with_capacity(expected);
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk: Bytes = chunk.map_err(|_| NoReview::Incomplete)?;
-        if whole.len() + chunk.len() > limit {
-            return Err(NoReview::TooLarge(limit));
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole)
 }
 
 fn decode(bytes: &[u8]) -> Result<Review, NoReview> {

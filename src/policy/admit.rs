@@ -54,7 +54,7 @@ pub fn admit<'a>(
         Subject::Pod => {
             let bearer = checks::identity::check(&facts, namespace, snapshot, &mut findings);
             let identity = bearer.identity();
-            checks::tokens::check(&facts, identity, settings, &mut findings);
+            checks::tokens::check(pod, &facts, identity, settings, &mut findings);
             checks::exposure::check(&facts, settings, &mut findings);
             checks::secrets::check(&facts, identity, settings, &mut findings);
             checks::literals::check(pod, settings, &mut findings);

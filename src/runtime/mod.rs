@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod freshness;
 pub mod log;
+mod places;
 pub mod server;
 pub mod shutdown;
 pub mod tls;

@@ -1,5 +1,6 @@
 //! HTTP servers with everything bounded that a client could make wait: connections, handshake, headers, idleness.
 
+use super::places::Places;
 use axum::{
     Router,
     extract::{Request, State},
@@ -9,24 +10,12 @@ use axum::{
 };
 use axum_server::{
     Handle,
-    accept::Accept,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
-use std::{
-    future::{Ready, ready},
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-};
-use tower::Service;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// How long open requests may take to finish once the server is asked to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -38,7 +27,7 @@ const WINDOW: u32 = 256 << 10;
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections at once; more are closed as they come.
+    /// Connections at once; of more, the peer that has most loses its oldest.
     pub connections: usize,
     /// Time for the TLS handshake, and again for the headers of a connection's first request.
     pub first_request: Duration,
@@ -69,7 +58,7 @@ pub async fn serve_tls(
     let router = router.layer(middleware::from_fn_with_state(serving, close_when_leaving));
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config)))
         .handshake_timeout(bounds.first_request)
-        .acceptor(Places::new(&bounds));
+        .acceptor(Places::new(bounds.connections));
     let mut server = axum_server::bind(address)
         .acceptor(acceptor)
         .first_request_timeout(bounds.first_request)
@@ -94,7 +83,7 @@ pub async fn serve_tls(
 pub async fn serve(address: SocketAddr, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
     let bounds = Bounds::default();
     let mut server = axum_server::bind(address)
-        .acceptor(Places::new(&bounds))
+        .acceptor(Places::new(bounds.connections))
         .first_request_timeout(bounds.first_request)
         .handle(handle);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(bounds.idle);
@@ -112,52 +101,4 @@ async fn close_when_leaving(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// Gives each connection a place, before its handshake, for as long as it lives.
-#[derive(Clone, Debug)]
-struct Places(Arc<Semaphore>);
-
-impl Places {
-    fn new(bounds: &Bounds) -> Self {
-        Self(Arc::new(Semaphore::new(bounds.connections)))
-    }
-}
-
-impl<S> Accept<TcpStream, S> for Places {
-    type Stream = TcpStream;
-    type Service = Placed<S>;
-    type Future = Ready<io::Result<(TcpStream, Placed<S>)>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let place = Arc::clone(&self.0).try_acquire_owned();
-        ready(match place {
-            // Answers are small and whole: nothing is won by waiting for more to send.
-            Ok(place) => {
-                stream.set_nodelay(true).map(|()| (stream, Placed { service, _place: Arc::new(place) }))
-            }
-            Err(_) => Err(io::Error::other("too many connections")),
-        })
-    }
-}
-
-/// A connection's service, which holds its place.
-#[derive(Clone, Debug)]
-struct Placed<S> {
-    service: S,
-    _place: Arc<OwnedSemaphorePermit>,
-}
-
-impl<S: Service<R>, R> Service<R> for Placed<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        self.service.call(request)
-    }
 }

@@ -15,7 +15,7 @@ use deputy::{
     metrics::{AdmissionMetrics, Metrics, Role},
     policy::Settings,
 };
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
@@ -349,10 +349,29 @@ async fn a_body_that_does_not_come_is_given_up_on() {
 #[tokio::test(start_paused = true)]
 async fn bodies_beyond_the_budget_are_turned_away() {
     let world = World::with_agent();
-    let stuck = || world.send("/validate", Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()));
-    // Bodies of unknown length are taken for the largest; two have room together.
+    let announced = |body: Body| async {
+        let length = Limits::default().body_bytes;
+        let request = Request::post("/validate").header("content-type", "application/json");
+        send(&world.router, request.header("content-length", length).body(body).unwrap()).await.0
+    };
+    // What announces much and sends little holds little, however many there are of it.
+    let silent = || announced(Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()));
+    let served = async {
+        let mut request = create(&pod());
+        request["object"]["metadata"]["annotations"] = json!({"large": "x".repeat(1 << 20)});
+        assert_eq!(world.review("/validate", &request).await["uid"], "u");
+    };
+    let (silent, ()) = tokio::join!(futures::future::join_all((0..40).map(|_| silent())), served);
+    assert!(silent.iter().all(|status| *status == StatusCode::REQUEST_TIMEOUT), "{silent:?}");
+
+    // What has arrived is held: of three bodies that stop short of their end, two have room together.
+    let stuck = || {
+        let most = Bytes::from(vec![b' '; Limits::default().body_bytes - 1]);
+        let first = stream::iter([Ok::<_, Infallible>(most)]);
+        announced(Body::from_stream(first.chain(stream::pending())))
+    };
     let (a, b, c) = tokio::join!(stuck(), stuck(), stuck());
-    let mut statuses = [a.0, b.0, c.0];
+    let mut statuses = [a, b, c];
     statuses.sort();
     assert_eq!(
         statuses,

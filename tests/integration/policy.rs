@@ -325,8 +325,17 @@ fn token_rows() -> Vec<Row> {
             json!(seconds);
         pod
     };
+    let forged_access = || {
+        let mut pod = mutated(&bare("plain"));
+        pod["spec"]["volumes"] = json!([{"name": "deputy-kube-api-access", "configMap": {"name": "forged"}}]);
+        let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+        pod["spec"]["containers"][0]["volumeMounts"] =
+            json!([{"name": "deputy-kube-api-access", "mountPath": path}]);
+        mutated(&pod)
+    };
     let declared = Some("https://papers.example.com");
     vec![
+        ("API access forged for an agent that has none", forged_access(), &["AI108"]),
         ("automount on", automount(json!(true)), &["AI101"]),
         ("automount unsaid", automount(Value::Null), &["AI101"]),
         ("an empty audience", with_volume(token_volume(Some(""), Some(600))), &["AI102"]),
@@ -337,7 +346,13 @@ fn token_rows() -> Vec<Row> {
             &["AI102"],
         ),
         ("API access as declared", api(3600), &[]),
-        ("API access for a year", api(3607), &["AI103"]),
+        // Not as the identity declares it, besides.
+        ("API access for a year", api(3607), &["AI108", "AI103"]),
+        (
+            "somebody's own tokens under the name of ours",
+            with_volume(json!({"name": "deputy-tokens", "configMap": {"name": "forged"}})),
+            &["AI108"],
+        ),
         ("a token of a day", with_volume(token_volume(declared, Some(86400))), &["AI103"]),
         ("a token of a second", with_volume(token_volume(declared, Some(1))), &["AI103"]),
         ("a declared audience in a volume of one's own", with_volume(token_volume(declared, Some(600))), &[]),

@@ -183,20 +183,21 @@ async fn a_client_that_dawdles_is_cut_and_the_others_are_served() {
     assert!(!matches!(timeout(Duration::from_secs(2), silent.read_u8()).await, Ok(Ok(_)) | Err(_)));
 }
 
+/// Idle connections, however many, do not keep out the next client: the oldest of theirs is closed.
 #[tokio::test]
-async fn connections_are_bounded() {
-    let served = served(Bounds { connections: 1, ..Bounds::default() }).await;
+async fn connections_are_bounded_and_the_next_is_served() {
+    let served = served(Bounds { connections: 2, ..Bounds::default() }).await;
     let (certificate, key) = pair();
     served.resolver.use_pair(certificate.as_bytes(), key.as_bytes()).unwrap();
-    let first = connect(served.address, &[&certificate], "http/1.1").await.unwrap();
-    assert!(connect(served.address, &[&certificate], "http/1.1").await.is_err());
-    drop(first);
-    let again = async {
-        while connect(served.address, &[&certificate], "http/1.1").await.is_err() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(Duration::from_secs(5), again).await.unwrap();
+    let mut oldest = connect(served.address, &[&certificate], "http/1.1").await.unwrap();
+    let _idle = connect(served.address, &[&certificate], "http/1.1").await.unwrap();
+    let stream = connect(served.address, &[&certificate], "http/1.1").await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
+    assert_eq!(sender.send_request(request()).await.unwrap().status(), StatusCode::OK);
+    let closed = timeout(Duration::from_secs(5), oldest.read_u8()).await.unwrap();
+    assert!(closed.is_err(), "the oldest is still open");
 }
 
 #[tokio::test]

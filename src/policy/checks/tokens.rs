@@ -10,10 +10,12 @@ use crate::{
         rule::{AI101, AI102, AI103, AI104, AI108},
     },
 };
+use serde_json::Value;
 
 /// Checks tokens against the identity; what depends on it is left out when it is not known, since the pod is then
 /// refused for that.
 pub(in crate::policy) fn check(
+    pod: &Value,
     facts: &PodFacts<'_>,
     identity: Option<&Identity>,
     settings: &Settings,
@@ -27,6 +29,7 @@ pub(in crate::policy) fn check(
             let message = format!("is named like the volume Kubernetes injects ({INJECTED_PREFIX}*)");
             findings.push(Finding::deny(&AI108, volume.path(".name"), message));
         }
+        findings.extend(identity.and_then(|identity| impostor(pod, volume, identity)));
         for (index, token) in volume.tokens() {
             let at = volume.path(&format!(".projected.sources[{index}].serviceAccountToken"));
             findings.extend(lifetime(token, &at));
@@ -36,6 +39,20 @@ pub(in crate::policy) fn check(
     for container in &facts.containers {
         check_mounts(facts, container, findings);
     }
+}
+
+/// A volume with the name of one of ours that is not what the identity declares: mounted at a managed path, it would
+/// pass for the agent's tokens.
+fn impostor(pod: &Value, volume: &Volume<'_>, identity: &Identity) -> Option<Finding> {
+    let volumes = managed::volumes(identity);
+    let managed = volumes.iter().find(|managed| managed.name == volume.name)?;
+    let message = match managed.desired() {
+        Some(desired) if pod["spec"]["volumes"].get(volume.index) == Some(desired) => return None,
+        Some(_) => "is Deputy's own volume, and not as AgentIdentity declares it",
+        None => "is the name of Deputy's own volume, and AgentIdentity declares nothing for it",
+    };
+    let message = message.replace("AgentIdentity", &format!("AgentIdentity {:?}", identity.name));
+    Some(Finding::deny(&AI108, volume.path(".name"), message))
 }
 
 fn lifetime(token: &TokenProjection<'_>, at: &str) -> Option<Finding> {
