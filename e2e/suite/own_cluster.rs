@@ -1,6 +1,6 @@
 //! What only a cluster of our own lets a test do: cut lines and stop the API server. Left out with `CLUSTER=current`.
 
-use crate::support::{Namespace, Said, eventually, figure, get, kubectl, run};
+use crate::support::{IMAGE, Namespace, Said, eventually, figure, get, kubectl, run};
 use serde_json::json;
 use std::{
     thread,
@@ -125,6 +125,35 @@ fn permits_stop_when_the_api_server_hangs_and_resume_when_it_is_back() {
     ));
     assert!(last <= BOUND, "{last:?}");
     kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/deputy-webhook", "--timeout=90s"]).accepted();
+}
+
+/// A pod that opens more connections than there are places keeps out neither the probes nor the API server.
+#[test]
+fn idle_connections_keep_nobody_out() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let hold = "for n in $(seq 700); do (sleep 30 | nc $IP $PORT >/dev/null 2>&1) & done; sleep 30";
+    for (at, ip) in webhooks().iter().enumerate() {
+        for port in ["8080", "10250"] {
+            let script = hold.replace("$IP", ip).replace("$PORT", port);
+            let name = format!("crowd-{at}-{port}");
+            let pod = ["run", &name, "--image", IMAGE, "--image-pull-policy=Never", "--restart=Never", "--"];
+            ns.kubectl(&[&pod[..], &["sh", "-c", &script]].concat()).accepted();
+            ns.runs(&name);
+        }
+    }
+    let start = Instant::now();
+    let mut asked = 0;
+    while start.elapsed() < Duration::from_secs(20) {
+        run("kubectl", &["create", "--dry-run=server", "-f", "-"], &ns.pod("p", "a", "")).accepted();
+        asked += 1;
+    }
+    let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=webhook"]);
+    for pod in pods["items"].as_array().unwrap() {
+        let status = &pod["status"]["containerStatuses"][0];
+        assert_eq!((&status["ready"], &status["restartCount"]), (&json!(true), &json!(0)), "{status}");
+    }
+    figure(&format!("crowd of idle connections: {asked} pods admitted in 20 s, none refused"));
 }
 
 /// A replica's proof goes with it, and none can write another's.

@@ -102,6 +102,33 @@ fn a_pod_that_would_fill_the_webhooks_memory_is_refused() {
     assert_eq!(replicas(), before);
 }
 
+/// Whoever may create accounts in one namespace may make them large and many. A replica that starts then reads them all.
+#[test]
+fn a_crowd_of_large_accounts_ends_no_replica_that_starts() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let account = |name: usize| {
+        let metadata = json!({"name": format!("large-{name}"), "namespace": ns.0,
+                              "labels": (0..20_000).map(|n| (format!("l{n}"), json!(""))).collect::<serde_json::Map<_, _>>()});
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "secrets": vec![json!({}); 60_000]})
+            .to_string()
+    };
+    for name in 0..24 {
+        run("kubectl", &["create", "-f", "-"], &account(name)).accepted();
+    }
+    for role in ["controller", "webhook"] {
+        let deployment = format!("deployment/deputy-{role}");
+        kubectl(&["-n", SYSTEM, "rollout", "restart", &deployment]).accepted();
+        kubectl(&["-n", SYSTEM, "rollout", "status", &deployment, "--timeout=90s"]).accepted();
+    }
+    let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/name=deputy"]);
+    for pod in pods["items"].as_array().unwrap() {
+        let (name, status) = (&pod["metadata"]["name"], &pod["status"]["containerStatuses"][0]);
+        assert_eq!(status["restartCount"], 0, "{name} ended: {}", status["lastState"]);
+    }
+    apply(&ns.pod("p", "a", "")).accepted();
+}
+
 #[test]
 fn without_the_webhook_agents_pods_are_refused_and_others_start() {
     let ns = Namespace::new();

@@ -5,12 +5,16 @@ use super::{
     identities::{Context, Guarded},
     pods::{Agent, Pods},
 };
-use crate::{api::AGENT_LABEL, identity::agent_of_account, metrics::IndexMetrics, runtime::watch::retried};
+use crate::{
+    api::{AGENT_LABEL, lean::Lean},
+    identity::agent_of_account,
+    metrics::IndexMetrics,
+    runtime::watch::{config, retried},
+};
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::PartialObjectMeta,
     runtime::{
         reflector::{ObjectRef, Store, reflector, store::Writer},
         watcher::{self, Event, watcher},
@@ -35,7 +39,7 @@ pub(super) fn identities(
     context: Arc<Context>,
     metrics: &Arc<IndexMetrics>,
 ) -> impl Stream<Item = Triggers> + use<> {
-    let events = watcher(Api::<Guarded>::all(client), watcher::Config::default());
+    let events = watcher(Api::<Guarded>::all(client), config());
     reflector_events(writer, retried(events, "agentidentities", metrics)).then(move |event| {
         let (context, known) = (Arc::clone(&context), known.clone());
         async move {
@@ -76,30 +80,28 @@ async fn gone(agent: &Agent, uid: Option<&String>, context: &Context) {
     }
 }
 
-/// Agents' accounts that appeared, changed or went, whoever they belong to. Only their names matter here, so only
-/// metadata is watched; a fresh list after a break triggers every identity, since a deletion may have been missed.
+/// Agents' accounts that appeared, changed or went, whoever they belong to. Only their names matter here, so no
+/// more of them is kept; a fresh list after a break triggers every identity, since a deletion may have been missed.
 pub(super) fn accounts(
     client: Client,
     known: Store<Guarded>,
     metrics: &Arc<IndexMetrics>,
 ) -> impl Stream<Item = Triggers> + use<> {
-    let api: Api<PartialObjectMeta<ServiceAccount>> = Api::all(client);
-    retried(watcher(api, watcher::Config::default()), "serviceaccounts", metrics).map(
-        move |event| match event {
-            Event::Apply(account) | Event::Delete(account) => {
-                let agent = account.metadata.name.as_deref().and_then(agent_of_account);
-                agent
-                    .map(|agent| (account.namespace().unwrap_or_default(), agent.to_owned()))
-                    .iter()
-                    .map(reference)
-                    .collect()
-            }
-            Event::Init | Event::InitApply(_) => vec![],
-            Event::InitDone => {
-                known.state().iter().map(|identity| ObjectRef::from_obj(identity.as_ref())).collect()
-            }
-        },
-    )
+    let api: Api<Lean<ServiceAccount>> = Api::all(client);
+    retried(watcher(api, config()), "serviceaccounts", metrics).map(move |event| match event {
+        Event::Apply(account) | Event::Delete(account) => {
+            let agent = account.metadata.name.as_deref().and_then(agent_of_account);
+            agent
+                .map(|agent| (account.namespace().unwrap_or_default(), agent.to_owned()))
+                .iter()
+                .map(reference)
+                .collect()
+        }
+        Event::Init | Event::InitApply(_) => vec![],
+        Event::InitDone => {
+            known.state().iter().map(|identity| ObjectRef::from_obj(identity.as_ref())).collect()
+        }
+    })
 }
 
 /// Agents whose number of active pods changed, and whether a full list of pods has been seen by then.
@@ -108,9 +110,8 @@ pub(super) fn pods(
     context: Arc<Context>,
     metrics: &Arc<IndexMetrics>,
 ) -> impl Stream<Item = (Triggers, bool)> + use<> {
-    let config =
-        watcher::Config::default().labels(AGENT_LABEL).fields("status.phase!=Succeeded,status.phase!=Failed");
-    let api: Api<PartialObjectMeta<Pod>> = Api::all(client);
+    let config = config().labels(AGENT_LABEL).fields("status.phase!=Succeeded,status.phase!=Failed");
+    let api: Api<Lean<Pod>> = Api::all(client);
     let events = retried(watcher(api, config), "pods", metrics);
     let mut listed = HashSet::new();
     events.map(move |event| {
@@ -121,8 +122,8 @@ pub(super) fn pods(
     })
 }
 
-fn count(pods: &mut Pods, listed: &mut HashSet<Agent>, event: Event<PartialObjectMeta<Pod>>) -> Vec<Agent> {
-    let name = |pod: &PartialObjectMeta<Pod>| (pod.namespace().unwrap_or_default(), pod.name_any());
+fn count(pods: &mut Pods, listed: &mut HashSet<Agent>, event: Event<Lean<Pod>>) -> Vec<Agent> {
+    let name = |pod: &Lean<Pod>| (pod.namespace().unwrap_or_default(), pod.name_any());
     match event {
         Event::Init => {
             listed.clear();
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(name: &str) -> PartialObjectMeta<Pod> {
+    fn pod(name: &str) -> Lean<Pod> {
         let labels = json!({AGENT_LABEL: "a"});
         serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns", "labels": labels}}))
             .unwrap()

@@ -2,7 +2,10 @@
 //! each namespace's `default`, to know which pull secrets Kubernetes itself put into a pod.
 
 use super::DEFAULT_ACCOUNT;
-use crate::{api, identity::agent_of_account};
+use crate::{
+    api::{self, lean::Lean},
+    identity::agent_of_account,
+};
 use k8s_openapi::{api::core::v1::ServiceAccount, apimachinery::pkg::apis::meta::v1::OwnerReference};
 
 /// A ServiceAccount, as far as decisions need it.
@@ -26,25 +29,19 @@ pub fn owning_identity(references: &[OwnerReference]) -> Option<&OwnerReference>
 }
 
 /// Whether the index keeps accounts of this name.
-pub(super) fn is_kept(name: &str) -> bool {
+pub fn keeps_account(name: &str) -> bool {
     name == DEFAULT_ACCOUNT || agent_of_account(name).is_some()
 }
 
 /// Namespace, name and kept part of `account`, if it is one the index keeps.
-pub(super) fn kept(account: &ServiceAccount) -> Option<(String, String, Account)> {
-    let name = account.metadata.name.clone().filter(|n| is_kept(n))?;
+pub(super) fn kept(account: &Lean<ServiceAccount>) -> Option<(String, String, Account)> {
+    let name = account.metadata.name.clone().filter(|n| keeps_account(n))?;
     let namespace = account.metadata.namespace.clone()?;
     let owner = account.metadata.owner_references.as_deref().and_then(owning_identity);
     let kept = Account {
         uid: account.metadata.uid.clone()?,
         identity_uid: owner.map(|o| o.uid.clone()),
-        image_pull_secrets: account
-            .image_pull_secrets
-            .iter()
-            .flatten()
-            .map(|secret| secret.name.clone())
-            .filter(|name| !name.is_empty())
-            .collect(),
+        image_pull_secrets: account.image_pull_secrets.clone(),
     };
     Some((namespace, name, kept))
 }

@@ -11,11 +11,11 @@ pub mod freshness;
 mod identity;
 mod snapshot;
 
-pub use account::{Account, owning_identity};
+pub use account::{Account, keeps_account, owning_identity};
 pub use identity::{Identity, Invalid, ReservedAudiences, Token};
 pub use snapshot::{Snapshot, Standing};
 
-use crate::api::v1alpha1::AgentIdentity;
+use crate::api::{lean::Lean, v1alpha1::AgentIdentity};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use snapshot::{Entry, NamespaceWorld};
 use std::{collections::HashMap, sync::Arc};
@@ -83,7 +83,7 @@ impl Index {
     }
 
     /// An account appeared or changed. Accounts that are neither managed by name nor `default` are not kept.
-    pub fn apply_account(&mut self, account: &ServiceAccount) {
+    pub fn apply_account(&mut self, account: &Lean<ServiceAccount>) {
         let Some((namespace, name, account)) = account::kept(account) else { return };
         self.change(&namespace, |world| {
             world.accounts.insert(name, account);
@@ -92,7 +92,7 @@ impl Index {
 
     /// An account is gone.
     pub fn delete_account(&mut self, namespace: &str, name: &str) {
-        if account::is_kept(name) {
+        if keeps_account(name) {
             self.change(namespace, |world| {
                 world.accounts.remove(name);
             });
@@ -100,7 +100,7 @@ impl Index {
     }
 
     /// The full list of accounts: what is not in it is gone.
-    pub fn reset_accounts(&mut self, all: &[ServiceAccount]) {
+    pub fn reset_accounts(&mut self, all: &[Lean<ServiceAccount>]) {
         let mut fresh: HashMap<String, HashMap<String, Account>> = HashMap::new();
         for (namespace, name, account) in all.iter().filter_map(account::kept) {
             fresh.entry(namespace).or_default().insert(name, account);

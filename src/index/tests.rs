@@ -10,7 +10,7 @@ fn identity(name: &str, uid: &str) -> AgentIdentity {
     .unwrap()
 }
 
-fn account(name: &str, owner_uid: Option<&str>) -> ServiceAccount {
+fn account(name: &str, owner_uid: Option<&str>) -> Lean<ServiceAccount> {
     let owners: Vec<_> = owner_uid
         .map(|uid| {
             json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentIdentity", "name": "a", "uid": uid,

@@ -3,8 +3,8 @@
 
 use super::clock;
 use crate::{
-    api::v1alpha1::AgentIdentity,
-    index::{Index, Observed, Snapshot, freshness::Wholeness},
+    api::{lean::Lean, v1alpha1::AgentIdentity},
+    index::{Index, Observed, Snapshot, freshness::Wholeness, keeps_account},
     metrics::IndexMetrics,
 };
 use futures::{
@@ -28,10 +28,15 @@ use tokio::{sync::watch, time::sleep};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
+/// How objects are listed: few at a time, since each may be as large as the API takes and a page is held as a whole.
+pub fn config() -> watcher::Config {
+    watcher::Config::default().page_size(20)
+}
+
 /// What one of the watches delivered.
 enum Delivery {
     Identity(Result<Event<DeserializeGuard<AgentIdentity>>, Broken>),
-    Account(Result<Event<ServiceAccount>, Broken>),
+    Account(Result<Event<Lean<ServiceAccount>>, Broken>),
 }
 
 /// What [`feed`] publishes.
@@ -50,7 +55,6 @@ pub struct Fed {
 ///
 /// Returns only when the watches end, which they do not by themselves; the process should then end as well.
 pub async fn feed(client: Client, mut index: Index, fed: Fed, metrics: Arc<IndexMetrics>) {
-    let config = watcher::Config::default;
     let identities = relisted(Api::all(client.clone()), config(), "agentidentities", Arc::clone(&metrics));
     let accounts = relisted(Api::all(client), config(), "serviceaccounts", Arc::clone(&metrics));
     let mut deliveries = pin!(select(identities.map(Delivery::Identity), accounts.map(Delivery::Account)));
@@ -131,13 +135,19 @@ fn apply_identity(
 }
 
 /// Whether a new snapshot was made.
-fn apply_account(index: &mut Index, list: &mut List<ServiceAccount>, event: Event<ServiceAccount>) -> bool {
+fn apply_account(
+    index: &mut Index,
+    list: &mut List<Lean<ServiceAccount>>,
+    event: Event<Lean<ServiceAccount>>,
+) -> bool {
     match event {
         Event::Apply(account) => index.apply_account(&account),
         Event::Delete(account) => {
             index.delete_account(&account.namespace().unwrap_or_default(), &account.name_any());
         }
         Event::Init => list.items.clear(),
+        // Whoever may create accounts may create many that are nobody's business here.
+        Event::InitApply(account) if !keeps_account(&account.name_any()) => {}
         Event::InitApply(account) => list.items.push(account),
         Event::InitDone => {
             index.reset_accounts(&list.take());
@@ -278,7 +288,7 @@ mod tests {
     #[test]
     fn accounts_come_and_go() {
         let mut index = Index::new(ReservedAudiences::default());
-        let account: ServiceAccount =
+        let account: Lean<ServiceAccount> =
             serde_json::from_value(json!({"metadata": {"name": "default", "namespace": "ns", "uid": "x"}}))
                 .unwrap();
         let mut list = List::default();
