@@ -64,7 +64,7 @@ impl Happening {
             }
             Self::PodsOrphaned { active } => {
                 let note = format!(
-                    "the identity is gone and {active} of its pods still run: their tokens are dead; delete the pods"
+                    "the identity is gone and {active} of its pods still run: their tokens die with its ServiceAccount; delete the pods"
                 );
                 (EventType::Warning, "AgentPodsOrphaned", note)
             }

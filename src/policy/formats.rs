@@ -152,6 +152,7 @@ mod tests {
             ("jwt", format!("eyJ{}.eyJ{}.{}", letters(20), letters(40), letters(43))),
             ("url-password", format!("postgres://app:{}@db.example.com:5432/app", letters(12))),
             ("url-password", format!("redis://:{}@cache", letters(8))),
+            ("url-password", format!("postgres://app:${}@db/app", letters(8))),
         ]
     }
 
@@ -171,6 +172,7 @@ mod tests {
             for text in [
                 key.clone(),
                 format!("--api-key={key}"),
+                format!("KEY_{key}"),
                 format!("curl -H 'Authorization: Bearer {key}' https://example.com"),
                 format!("{{\"key\": \"{key}\"}}"),
                 format!("{}\n{key}\n{}", "lorem ipsum ".repeat(400), "dolor ".repeat(400)),
