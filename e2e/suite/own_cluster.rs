@@ -132,15 +132,22 @@ fn permits_stop_when_the_api_server_hangs_and_resume_when_it_is_back() {
 fn idle_connections_keep_nobody_out() {
     let ns = Namespace::new();
     ns.agent("a");
-    let hold = "for n in $(seq 700); do (sleep 30 | nc $IP $PORT >/dev/null 2>&1) & done; sleep 30";
+    // The server closes what asks for nothing after five seconds: each comes again before.
+    let hold =
+        "for n in $(seq 600); do (while :; do sleep 4 | nc $IP $PORT >/dev/null 2>&1; done) & done; sleep 60";
     for (at, ip) in webhooks().iter().enumerate() {
-        for port in ["8080", "10250"] {
-            let script = hold.replace("$IP", ip).replace("$PORT", port);
-            let name = format!("crowd-{at}-{port}");
-            let pod = ["run", &name, "--image", IMAGE, "--image-pull-policy=Never", "--restart=Never", "--"];
-            ns.kubectl(&[&pod[..], &["sh", "-c", &script]].concat()).accepted();
-            ns.runs(&name);
-        }
+        let port = ["8080", "10250"][at % 2];
+        let script = hold.replace("$IP", ip).replace("$PORT", port);
+        let name = format!("crowd-{at}");
+        let pod = ["run", &name, "--image", IMAGE, "--image-pull-policy=Never", "--restart=Never", "--"];
+        ns.kubectl(&[&pod[..], &["sh", "-c", &script]].concat()).accepted();
+        ns.runs(&name);
+        eventually("the crowd has come", || {
+            // 01: established.
+            let count = "awk '$4 == \"01\"' /proc/net/tcp | wc -l";
+            let said = ns.kubectl(&["exec", &name, "--", "sh", "-c", count]).accepted();
+            (said.trim().parse::<u32>().unwrap() > 400).then_some(())
+        });
     }
     let start = Instant::now();
     let mut asked = 0;
