@@ -1,13 +1,12 @@
 //! What only a cluster of our own lets a test do: cut lines and stop the API server. Left out with `CLUSTER=current`.
 
-use crate::support::{IMAGE, Namespace, Said, eventually, figure, get, kubectl, run};
-use serde_json::json;
+use crate::support::{IMAGE, Namespace, SYSTEM, Said, eventually, figure, get, kubectl, replicas, run};
+use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
-
-const SYSTEM: &str = "deputy-system";
 
 /// How old a view may be by the chart's default, and how much later the last permit may be heard of.
 const BOUND: Duration = Duration::from_secs(10 + 3);
@@ -17,10 +16,9 @@ fn in_node(arguments: &[&str], input: &str) -> Said {
     run(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/cluster/enter"), arguments, input)
 }
 
+/// Addresses of the webhook's replicas.
 fn webhooks() -> Vec<String> {
-    let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=webhook"]);
-    let pods = pods["items"].as_array().unwrap().iter();
-    pods.map(|pod| pod["status"]["podIP"].as_str().unwrap().to_owned()).collect()
+    replicas("webhook").iter().map(|pod| pod["status"]["podIP"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Packets between the webhook's pods and the API server vanish, as when a firewall forgets a connection: nobody is
@@ -155,8 +153,7 @@ fn idle_connections_keep_nobody_out() {
         run("kubectl", &["create", "--dry-run=server", "-f", "-"], &ns.pod("p", "a", "")).accepted();
         asked += 1;
     }
-    let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=webhook"]);
-    for pod in pods["items"].as_array().unwrap() {
+    for pod in replicas("webhook") {
         let status = &pod["status"]["containerStatuses"][0];
         assert_eq!((&status["ready"], &status["restartCount"]), (&json!(true), &json!(0)), "{status}");
     }
@@ -166,29 +163,16 @@ fn idle_connections_keep_nobody_out() {
 /// A replica's proof goes with it, and none can write another's.
 #[test]
 fn leases_belong_to_one_pod_each() {
-    let names = |kind: &str| {
-        let objects = get(&[
-            "-n",
-            SYSTEM,
-            kind,
-            "-l",
-            if kind == "pods" { "app.kubernetes.io/component=webhook" } else { "" },
-        ]);
-        let mut names: Vec<_> = objects["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
-            .collect();
-        names.sort();
-        names
+    let names = |objects: Vec<Value>| -> BTreeSet<String> {
+        objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     };
-    let before = names("leases");
-    assert_eq!(before, names("pods"));
-    kubectl(&["-n", SYSTEM, "delete", "pod", &before[0]]).accepted();
+    let leases = || names(get(&["-n", SYSTEM, "leases"])["items"].as_array().unwrap().clone());
+    let pods = || names(replicas("webhook"));
+    eventually("each replica has a Lease and no other pod has", || (leases() == pods()).then_some(()));
+    let gone = pods().pop_first().unwrap();
+    kubectl(&["-n", SYSTEM, "delete", "pod", &gone]).accepted();
     eventually("the Lease went with its pod, and the next pod has one", || {
-        let now = names("leases");
-        (!now.contains(&before[0]) && now.len() == 2 && now == names("pods")).then_some(())
+        (!leases().contains(&gone) && leases().len() == 2 && leases() == pods()).then_some(())
     });
     let lease = format!(
         "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: other, namespace: {SYSTEM}}}}}"

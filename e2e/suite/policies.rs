@@ -127,6 +127,11 @@ fn the_controllers_power_is_fenced() {
     r#as(&["-n", &ns.0, "patch", "serviceaccount", "default", "-p", pull_secret], "")
         .refused("writes only accounts named agent.*");
 
+    ns.kubectl(&["run", "plain", "--image", IMAGE, "--image-pull-policy=Never", "--", "sleep", "3600"])
+        .accepted();
+    r#as(&["-n", &ns.0, "annotate", "pod", "plain", "a=b"], "")
+        .refused("only to lift its own scheduling gate");
+
     let secret = |namespace: &str, name: &str, kind: &str| {
         let annotations = "annotations: {kubernetes.io/service-account.name: deputy-webhook}";
         let secret = format!(

@@ -1,6 +1,6 @@
 //! The release as a whole: its metrics, its silence, its absence.
 
-use crate::support::{IMAGE, Namespace, apply, eventually, get, kubectl, run};
+use crate::support::{IMAGE, Namespace, SYSTEM, apply, eventually, get, kubectl, replicas, run};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -9,13 +9,10 @@ use std::{
     time::Duration,
 };
 
-const SYSTEM: &str = "deputy-system";
-
 #[test]
 fn metrics_are_what_promtool_accepts() {
     for role in ["controller", "webhook"] {
-        let pods = get(&["-n", SYSTEM, "pods", "-l", &format!("app.kubernetes.io/component={role}")]);
-        let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+        let pod = replicas(role)[0]["metadata"]["name"].as_str().unwrap().to_owned();
         let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
         let text = kubectl(&["get", "--raw", &path]).accepted();
         assert!(text.contains("deputy_build_info"), "{text}");
@@ -51,8 +48,8 @@ fn nothing_is_written_when_nothing_changed() {
 
 /// Writes of the controller since it started, as its metrics tell.
 fn counted_writes() -> usize {
-    let controller = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=controller"]);
-    let pod = controller["items"][0]["metadata"]["name"].as_str().unwrap();
+    let controller = replicas("controller");
+    let pod = controller[0]["metadata"]["name"].as_str().unwrap();
     let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
     let text = kubectl(&["get", "--raw", &path]).accepted();
     let counts = text.lines().filter(|line| line.starts_with("deputy_api_writes_total{"));
@@ -77,12 +74,10 @@ fn a_pod_that_would_fill_the_webhooks_memory_is_refused() {
     let ns = Namespace::new();
     ns.agent("a");
     let replicas = || {
-        let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=webhook"]);
-        let pods = pods["items"].as_array().unwrap().iter();
-        pods.map(|pod| {
+        let told = |pod: &Value| {
             (pod["metadata"]["uid"].clone(), pod["status"]["containerStatuses"][0]["restartCount"].clone())
-        })
-        .collect::<Vec<_>>()
+        };
+        replicas("webhook").iter().map(told).collect::<Vec<_>>()
     };
     let before = replicas();
     let of = |count: usize| {
@@ -121,8 +116,7 @@ fn a_crowd_of_large_accounts_ends_no_replica_that_starts() {
         kubectl(&["-n", SYSTEM, "rollout", "restart", &deployment]).accepted();
         kubectl(&["-n", SYSTEM, "rollout", "status", &deployment, "--timeout=90s"]).accepted();
     }
-    let pods = get(&["-n", SYSTEM, "pods", "-l", "app.kubernetes.io/name=deputy"]);
-    for pod in pods["items"].as_array().unwrap() {
+    for pod in [replicas("controller"), replicas("webhook")].concat() {
         let (name, status) = (&pod["metadata"]["name"], &pod["status"]["containerStatuses"][0]);
         assert_eq!(status["restartCount"], 0, "{name} ended: {}", status["lastState"]);
     }

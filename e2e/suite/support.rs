@@ -73,6 +73,16 @@ pub fn get(arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Namespace of the release.
+pub const SYSTEM: &str = "deputy-system";
+
+/// The pods of a role, without those on their way out.
+pub fn replicas(role: &str) -> Vec<Value> {
+    let pods = get(&["-n", SYSTEM, "pods", "-l", &format!("app.kubernetes.io/component={role}")]);
+    let pods = pods["items"].as_array().unwrap().iter();
+    pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).cloned().collect()
+}
+
 /// Waits until `question` has an answer.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {

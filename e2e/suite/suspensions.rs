@@ -1,6 +1,6 @@
 //! The switch: what an AgentSuspension stops, and when.
 
-use crate::support::{Namespace, Said, apply, eventually, figure, get};
+use crate::support::{IMAGE, Namespace, Said, apply, eventually, figure, get};
 use serde_json::Value;
 use std::time::Instant;
 
@@ -57,6 +57,59 @@ fn a_suspended_agent_gets_no_token_until_the_suspension_is_gone() {
 
     suspend(&ns, "all", None).accepted();
     eventually("no token of any agent is issued", || token(&ns, "a").text.contains("\"all\"").then_some(()));
+}
+
+/// New pods of a suspended agent wait, and run by themselves once it is switched on again: a Deployment is whole without
+/// help, and nothing was refused in between.
+#[test]
+fn new_pods_wait_until_the_agent_is_switched_on_again() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    suspend(&ns, "one", Some("a")).accepted();
+    let condition = |status: &str| {
+        let wait = format!("--for=condition=Suspended={status}");
+        ns.kubectl(&["wait", &wait, "agentidentity/a", "--timeout=60s"]).accepted();
+    };
+    condition("True");
+    let shown = ns.kubectl(&["get", "agentidentity", "a"]).accepted();
+    assert!(shown.contains("Suspended"), "{shown}");
+    let events = ns.kubectl(&["get", "events", "--field-selector", "reason=Suspended"]).accepted();
+    assert!(events.contains("INC-4711"), "{events}");
+
+    let deployment = format!(
+        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: d, namespace: {}}}, spec: {{replicas: 3, selector: \
+         {{matchLabels: {{app: d}}}}, template: {{metadata: {{labels: {{app: d, deputy.dev/agent: a}}}}, spec: \
+         {{terminationGracePeriodSeconds: 0, containers: [{{name: app, image: \"{IMAGE}\", imagePullPolicy: Never, \
+         command: [sleep, \"3600\"]}}]}}}}}}}}",
+        ns.0
+    );
+    apply(&deployment).accepted();
+    let gated = |count: &str| {
+        let path = "-o=jsonpath={.status.pods.gated}";
+        (ns.kubectl(&["get", "agentidentity", "a", path]).accepted() == count).then_some(())
+    };
+    eventually("three pods wait", || gated("3"));
+    let pods = get(&["-n", &ns.0, "pods"]);
+    for pod in pods["items"].as_array().unwrap() {
+        assert_eq!(pod["spec"]["nodeName"], Value::Null, "it was scheduled");
+    }
+    // Only the controller lets them go.
+    let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap();
+    let lift = "[{\"op\":\"remove\",\"path\":\"/spec/schedulingGates\"}]";
+    ns.kubectl(&["patch", "pod", pod, "--type=json", "-p", lift]).refused("[AI009]");
+    ns.kubectl(&["annotate", "pod", pod, "deputy.dev/gated-"]).refused("[AI009]");
+    let placed = ns.pod("placed", "a", ", nodeName: some-node");
+    apply(&placed).refused("[AI009] spec.nodeName");
+
+    ns.kubectl(&["delete", "agentsuspension", "one"]).accepted();
+    let since = Instant::now();
+    ns.kubectl(&["rollout", "status", "deployment/d", "--timeout=60s"]).accepted();
+    figure(&format!(
+        "suspension lifted: three pods that waited run {:.1} s after it",
+        since.elapsed().as_secs_f64()
+    ));
+    condition("False");
+    eventually("none waits", || gated("0"));
 }
 
 #[test]

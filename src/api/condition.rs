@@ -6,6 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub const ACCEPTED: &str = "Accepted";
 /// The agent can run: the spec is accepted and its account exists as declared.
 pub const READY: &str = "Ready";
+/// Somebody switched the agent off.
+pub const SUSPENDED: &str = "Suspended";
 /// Waiting will not help; a person has to change something.
 pub const STALLED: &str = "Stalled";
 
@@ -23,6 +25,10 @@ pub mod reason {
     pub const ACCOUNT_REFUSED: &str = "AccountRefused";
     /// `Ready=False`: a ServiceAccount of that name exists which this identity does not own.
     pub const ACCOUNT_TAKEN: &str = "AccountTaken";
+    /// `Suspended=True`, and `Ready=False`: an `AgentSuspension` names the agent, or all of its namespace.
+    pub const SUSPENDED: &str = "Suspended";
+    /// `Suspended=False`: no suspension is in force.
+    pub const NOT_SUSPENDED: &str = "NotSuspended";
     /// `Stalled=False`: nothing waits for a person.
     pub const PROGRESSING: &str = "Progressing";
 }

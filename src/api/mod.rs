@@ -25,6 +25,12 @@ pub const CONTAINER_ANNOTATION: &str = "deputy.dev/container";
 /// kubectl's annotation for the container a person means when he names none; the fallback for [`CONTAINER_ANNOTATION`].
 pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
 
+/// Scheduling gate of a suspended agent's pods: they wait until the controller lifts it.
+pub const SUSPENDED_GATE: &str = "deputy.dev/suspended";
+
+/// Annotation on pods that carry [`SUSPENDED_GATE`]: a watch of metadata shows it.
+pub const GATED_ANNOTATION: &str = "deputy.dev/gated";
+
 /// Label on namespaces that says how far Deputy's admission reaches there; `all`: every pod must be an agent's.
 pub const ENFORCE_LABEL: &str = "deputy.dev/enforce";
 

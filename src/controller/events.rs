@@ -2,7 +2,7 @@
 
 use super::{pods::Agent, status::Outcome};
 use crate::api::{
-    condition::{READY, reason},
+    condition::{READY, SUSPENDED, reason},
     v1alpha1::{AgentIdentity, AgentIdentityStatus},
 };
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -42,7 +42,9 @@ impl Happening {
             let ready = status.conditions.iter().find(|c| c.type_ == READY);
             ready.map_or_else(|| account.to_owned(), |c| c.message.clone())
         };
+        let is_suspended = status.conditions.iter().any(|c| c.type_ == SUSPENDED && c.status == "True");
         match outcome {
+            Outcome::Ready { .. } if is_suspended => Some(Self::Stalled(reason::SUSPENDED, message())),
             Outcome::Refused { .. } => Some(Self::Stalled(reason::ACCOUNT_REFUSED, message())),
             Outcome::Taken => Some(Self::Stalled(reason::ACCOUNT_TAKEN, message())),
             Outcome::Invalid(reason, _) => Some(Self::Stalled(reason, message())),

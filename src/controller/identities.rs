@@ -7,6 +7,7 @@ use super::{
     Config,
     account::{self, Plan},
     events::{self, Events, Happening},
+    gates,
     pods::{Agent, Pods},
     refusal,
     retries::{Declared, Retries},
@@ -17,10 +18,10 @@ use crate::{
     api::{
         FIELD_MANAGER,
         condition::reason,
-        v1alpha1::{AgentIdentity, AgentIdentityStatus},
+        v1alpha1::{AgentIdentity, AgentIdentityStatus, PodCounts},
     },
     identity::account_name,
-    index::Identity,
+    index::{Identity, Index},
     metrics::ControllerMetrics,
     runtime::clock,
 };
@@ -51,6 +52,8 @@ pub(super) struct Context {
     pub(super) events: Events,
     pub(super) metrics: Arc<ControllerMetrics>,
     pub(super) pods: Mutex<Pods>,
+    /// Only its suspensions are kept.
+    pub(super) suspensions: Mutex<Index>,
     pub(super) retries: Mutex<Retries>,
     pub(super) tally: Mutex<Tally>,
 }
@@ -64,6 +67,8 @@ pub(super) enum Error {
     WriteAccount(#[source] kube::Error),
     #[error("cannot read the identity: {0}")]
     ReadIdentity(#[source] kube::Error),
+    #[error("cannot lift the gate of a pod: {0}")]
+    LiftGate(#[source] kube::Error),
     #[error("cannot write the status: {0}")]
     WriteStatus(#[source] kube::Error),
 }
@@ -71,7 +76,11 @@ pub(super) enum Error {
 impl Error {
     fn source(&self) -> &kube::Error {
         match self {
-            Self::ReadAccount(e) | Self::WriteAccount(e) | Self::ReadIdentity(e) | Self::WriteStatus(e) => e,
+            Self::ReadAccount(e)
+            | Self::WriteAccount(e)
+            | Self::ReadIdentity(e)
+            | Self::LiftGate(e)
+            | Self::WriteStatus(e) => e,
         }
     }
 
@@ -155,10 +164,18 @@ async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Resul
             (Outcome::Invalid(reason::INVALID, message), stored_status(subject, context).await?)
         }
     };
-    let active = context.pods.lock().unwrap_or_else(PoisonError::into_inner).active(&subject.agent);
+    let (counts, gated) = context.pods(&subject.agent);
+    let snapshot = context.suspensions.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
+    let suspension = snapshot.suspension(&subject.agent.0, &subject.agent.1);
+    if suspension.is_none() {
+        gates::lift(&context.client, &subject.agent.0, &gated, &context.metrics)
+            .await
+            .map_err(Error::LiftGate)?;
+    }
     let of = Of { namespace: &subject.agent.0, name: &subject.agent.1, generation: subject.meta.generation };
     let domain = &context.config.trust_domain;
-    let next = status::status(of, &outcome, active, domain, previous.as_ref(), &Time(clock::now()));
+    let next =
+        status::status(of, &outcome, suspension, counts, domain, previous.as_ref(), &Time(clock::now()));
     context.count(&subject.agent, &next);
     if previous.as_ref() != Some(&next) {
         write_status(subject, context, &next).await?;
@@ -282,6 +299,14 @@ async fn write_status(
 impl Context {
     fn retries(&self) -> MutexGuard<'_, Retries> {
         self.retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many pods the agent has, and the names of those that wait.
+    fn pods(&self, agent: &Agent) -> (PodCounts, Vec<String>) {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let gated = pods.gated(agent);
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        (PodCounts { active: number(pods.active(agent)), gated: number(gated.len()) }, gated)
     }
 
     fn count(&self, agent: &Agent, status: &AgentIdentityStatus) {

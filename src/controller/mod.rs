@@ -6,6 +6,7 @@
 mod account;
 pub mod certificates;
 mod events;
+mod gates;
 mod identities;
 mod pods;
 mod refusal;
@@ -16,7 +17,7 @@ mod triggers;
 
 use crate::{
     identity::TrustDomain,
-    index::ReservedAudiences,
+    index::{Index, ReservedAudiences},
     metrics::{ControllerMetrics, IndexMetrics},
 };
 use events::Events;
@@ -66,6 +67,7 @@ pub async fn run(
         config,
         metrics,
         pods: Mutex::default(),
+        suspensions: Mutex::new(Index::new(ReservedAudiences::default())),
         retries: Mutex::default(),
         tally: Mutex::default(),
     });
@@ -73,10 +75,15 @@ pub async fn run(
     let mut pods = triggers::pods(client.clone(), Arc::clone(&context), &watches).boxed();
     until_listed(&mut pods).await;
     let (store, writer) = reflector::store::<Guarded>();
+    // Suspensions too: an agent whose suspension is not known yet would be switched on.
+    let mut suspensions =
+        triggers::suspensions(client.clone(), store.clone(), Arc::clone(&context), &watches).boxed();
+    until_listed(&mut suspensions).await;
     let queue = triggers::queue(vec![
         triggers::identities(client.clone(), (store.clone(), writer), Arc::clone(&context), &watches).boxed(),
         triggers::accounts(client, store.clone(), &watches).boxed(),
         pods.map(|(changed, _)| changed).boxed(),
+        suspensions.map(|(changed, _)| changed).boxed(),
     ]);
     let config = controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
     let listed = store.clone();

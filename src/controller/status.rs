@@ -2,11 +2,11 @@
 
 use crate::{
     api::{
-        condition::{self, ACCEPTED, READY, STALLED, reason},
+        condition::{self, ACCEPTED, READY, STALLED, SUSPENDED, reason},
         v1alpha1::{AgentIdentityStatus, ManagedAccountStatus, PodCounts},
     },
     identity::{TrustDomain, account_name},
-    index::Invalid,
+    index::{Invalid, Suspension},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -56,14 +56,18 @@ pub(super) struct Of<'a> {
 pub(super) fn status(
     of: Of<'_>,
     outcome: &Outcome,
-    active_pods: usize,
+    suspension: Option<&Suspension>,
+    pods: PodCounts,
     trust_domain: &TrustDomain,
     previous: Option<&AgentIdentityStatus>,
     now: &Time,
 ) -> AgentIdentityStatus {
     let account = account_name(of.name);
     let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
-    for next in conditions_of(of, outcome, &account, now) {
+    // Each type once: a condition that went and came back within one computation would never stand still.
+    let [accepted, ready, stalled] = conditions_of(of, outcome, &account, now);
+    let (suspended, not_ready) = suspended(of, outcome, suspension, now);
+    for next in [accepted, not_ready.unwrap_or(ready), stalled, suspended] {
         condition::set(&mut conditions, next);
     }
     let service_account = match outcome {
@@ -75,7 +79,7 @@ pub(super) fn status(
     AgentIdentityStatus {
         service_account,
         principal: Some(trust_domain.principal(of.namespace, &account)),
-        pods: Some(PodCounts { active: i32::try_from(active_pods).unwrap_or(i32::MAX) }),
+        pods: Some(pods),
         conditions,
     }
 }
@@ -123,6 +127,26 @@ fn conditions_of(of: Of<'_>, outcome: &Outcome, account: &str, now: &Time) -> [C
     }
 }
 
+/// The condition `Suspended`; and, for a suspended agent that could run otherwise, why it is not ready.
+fn suspended(
+    of: Of<'_>,
+    outcome: &Outcome,
+    suspension: Option<&Suspension>,
+    now: &Time,
+) -> (Condition, Option<Condition>) {
+    let make = |type_, status, reason: &str, message: &str| {
+        condition::condition(type_, status, reason, message, of.generation, now)
+    };
+    let Some(Suspension { name, reason: why, requested_by, .. }) = suspension else {
+        return (make(SUSPENDED, false, reason::NOT_SUSPENDED, "no AgentSuspension is in force"), None);
+    };
+    let by = requested_by.as_ref().map(|who| format!(" by {who:?}")).unwrap_or_default();
+    let message = format!("suspended{by} with AgentSuspension {name:?}: {why}");
+    let not_ready =
+        matches!(outcome, Outcome::Ready { .. }).then(|| make(READY, false, reason::SUSPENDED, &message));
+    (make(SUSPENDED, true, reason::SUSPENDED, &message), not_ready)
+}
+
 /// Reason of the Ready condition, if the status has one.
 pub(super) fn ready_reason(status: Option<&AgentIdentityStatus>) -> Option<&str> {
     let conditions = &status?.conditions;
@@ -142,7 +166,15 @@ mod tests {
     ) -> AgentIdentityStatus {
         let of = Of { namespace: "ns", name: "a", generation: Some(generation) };
         let now = Time(Timestamp::from_second(second).unwrap());
-        status(of, outcome, 3, &"cluster.local".parse().unwrap(), previous, &now)
+        status(
+            of,
+            outcome,
+            None,
+            PodCounts { active: 3, gated: 1 },
+            &"cluster.local".parse().unwrap(),
+            previous,
+            &now,
+        )
     }
 
     fn shown(status: &AgentIdentityStatus) -> Vec<(&str, &str, &str)> {
@@ -157,7 +189,8 @@ mod tests {
             [
                 ("Accepted", "True", "Valid"),
                 ("Ready", "True", "AccountReady"),
-                ("Stalled", "False", "Progressing")
+                ("Stalled", "False", "Progressing"),
+                ("Suspended", "False", "NotSuspended")
             ]
         );
         assert_eq!(ready.principal.as_deref(), Some("spiffe://cluster.local/ns/ns/sa/agent.a"));
@@ -165,7 +198,7 @@ mod tests {
             ready.service_account,
             Some(ManagedAccountStatus { name: "agent.a".into(), uid: "u".into() })
         );
-        assert_eq!(ready.pods, Some(PodCounts { active: 3 }));
+        assert_eq!(ready.pods, Some(PodCounts { active: 3, gated: 1 }));
 
         let taken = compute(&Outcome::Taken, 1, Some(&ready), 2);
         assert_eq!(
@@ -173,7 +206,8 @@ mod tests {
             [
                 ("Accepted", "True", "Valid"),
                 ("Ready", "False", "AccountTaken"),
-                ("Stalled", "True", "AccountTaken")
+                ("Stalled", "True", "AccountTaken"),
+                ("Suspended", "False", "NotSuspended")
             ]
         );
         assert!(taken.conditions[1].message.ends_with("kubectl delete serviceaccount agent.a -n ns"));
@@ -186,7 +220,8 @@ mod tests {
             [
                 ("Accepted", "True", "Valid"),
                 ("Ready", "False", "AccountRefused"),
-                ("Stalled", "True", "AccountRefused")
+                ("Stalled", "True", "AccountRefused"),
+                ("Suspended", "False", "NotSuspended")
             ]
         );
         assert_eq!(
@@ -207,7 +242,8 @@ mod tests {
             [
                 ("Accepted", "False", "AudienceReserved"),
                 ("Ready", "False", "AudienceReserved"),
-                ("Stalled", "True", "AudienceReserved")
+                ("Stalled", "True", "AudienceReserved"),
+                ("Suspended", "False", "NotSuspended")
             ]
         );
         let waiting = compute(&Outcome::AwaitPredecessor, 1, None, 1);

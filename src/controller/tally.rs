@@ -2,19 +2,19 @@
 
 use super::pods::Agent;
 use crate::{
-    api::condition::{ACCEPTED, READY, STALLED},
+    api::condition::{ACCEPTED, READY, STALLED, SUSPENDED},
     metrics::ControllerMetrics,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::collections::HashMap;
 
-const CONDITIONS: [&str; 3] = [ACCEPTED, READY, STALLED];
+const CONDITIONS: [&str; 4] = [ACCEPTED, READY, STALLED, SUSPENDED];
 
 /// Counts per condition: how many are false, and how many true.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    of: HashMap<Agent, [bool; 3]>,
-    counts: [[usize; 2]; 3],
+    of: HashMap<Agent, [bool; CONDITIONS.len()]>,
+    counts: [[usize; 2]; CONDITIONS.len()],
 }
 
 impl Tally {
@@ -68,6 +68,6 @@ mod tests {
         assert_eq!(tally.counts[1], [1, 1]);
         tally.remove(&b);
         tally.remove(&b);
-        assert_eq!(tally.counts, [[1, 0], [0, 1], [1, 0]]);
+        assert_eq!(tally.counts, [[1, 0], [0, 1], [1, 0], [1, 0]]);
     }
 }

@@ -6,15 +6,16 @@ use super::{
     pods::{Agent, Pods},
 };
 use crate::{
-    api::{AGENT_LABEL, lean::Lean},
+    api::{AGENT_LABEL, GATED_ANNOTATION, lean::Lean, v1alpha1::AgentSuspension},
     identity::agent_of_account,
     metrics::IndexMetrics,
-    runtime::watch::{config, retried},
+    runtime::watch::{config, observed, retried},
 };
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
     runtime::{
         reflector::{ObjectRef, Store, reflector, store::Writer},
         watcher::{self, Event, watcher},
@@ -104,6 +105,57 @@ pub(super) fn accounts(
     })
 }
 
+/// Agents that were suspended or switched on again, and whether a full list of suspensions has been seen by then.
+pub(super) fn suspensions(
+    client: Client,
+    known: Store<Guarded>,
+    context: Arc<Context>,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = (Triggers, bool)> + use<> {
+    let api: Api<DeserializeGuard<AgentSuspension>> = Api::all(client);
+    let events = retried(watcher(api, config()), "agentsuspensions", metrics);
+    let mut listed = vec![];
+    events.map(move |event| {
+        let complete = matches!(event, Event::InitDone);
+        let mut index = context.suspensions.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = match event {
+            Event::Apply(suspension) => {
+                let namespace = suspension.namespace();
+                index.apply_suspension(observed(suspension));
+                namespace
+            }
+            Event::Delete(suspension) => {
+                let namespace = suspension.namespace();
+                index.delete_suspension(namespace.as_deref().unwrap_or_default(), &suspension.name_any());
+                namespace
+            }
+            Event::Init => {
+                listed.clear();
+                return (vec![], false);
+            }
+            Event::InitApply(suspension) => {
+                listed.push(observed(suspension));
+                return (vec![], false);
+            }
+            Event::InitDone => {
+                index.reset_suspensions(std::mem::take(&mut listed));
+                None
+            }
+        };
+        // Of the whole namespace, or after a list of the whole cluster: what nothing changed for costs one read.
+        let is_meant = |identity: &ObjectRef<Guarded>| namespace.is_none() || identity.namespace == namespace;
+        let identities = known.state();
+        (
+            identities
+                .iter()
+                .map(|identity| ObjectRef::from_obj(identity.as_ref()))
+                .filter(is_meant)
+                .collect(),
+            complete,
+        )
+    })
+}
+
 /// Agents whose number of active pods changed, and whether a full list of pods has been seen by then.
 pub(super) fn pods(
     client: Client,
@@ -142,7 +194,7 @@ fn count(pods: &mut Pods, listed: &mut HashSet<Agent>, event: Event<Lean<Pod>>) 
             let (namespace, name) = name(&pod);
             let agent = pod.labels().get(AGENT_LABEL).filter(|_| pod.metadata.deletion_timestamp.is_none());
             let Some(agent) = agent else { return pods.remove(&namespace, &name) };
-            pods.put(&namespace, &name, agent)
+            pods.put(&namespace, &name, agent, pod.annotations().contains_key(GATED_ANNOTATION))
         }
     }
 }

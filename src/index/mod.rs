@@ -10,15 +10,23 @@ mod account;
 pub mod freshness;
 mod identity;
 mod snapshot;
+mod suspension;
 
 pub use account::{Account, keeps_account, owning_identity};
 pub use identity::{Identity, Invalid, ReservedAudiences, Token};
 pub use snapshot::{Snapshot, Standing};
+pub use suspension::Suspension;
 
-use crate::api::{lean::Lean, v1alpha1::AgentIdentity};
+use crate::api::{
+    lean::Lean,
+    v1alpha1::{AgentIdentity, AgentSuspension},
+};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use snapshot::{Entry, NamespaceWorld};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// Name of the account Kubernetes gives to pods that name none.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -106,6 +114,30 @@ impl Index {
             fresh.entry(namespace).or_default().insert(name, account);
         }
         self.change_all(fresh, |world, accounts| world.accounts = accounts);
+    }
+
+    /// A suspension appeared.
+    pub fn apply_suspension(&mut self, observed: Observed<AgentSuspension>) {
+        let (namespace, suspension) = Suspension::read(observed);
+        self.change(&namespace, |world| {
+            world.suspensions.insert(suspension.name.clone(), suspension);
+        });
+    }
+
+    /// A suspension is gone.
+    pub fn delete_suspension(&mut self, namespace: &str, name: &str) {
+        self.change(namespace, |world| {
+            world.suspensions.remove(name);
+        });
+    }
+
+    /// The full list of suspensions: what is not in it is gone.
+    pub fn reset_suspensions(&mut self, all: Vec<Observed<AgentSuspension>>) {
+        let mut fresh: HashMap<String, BTreeMap<String, Suspension>> = HashMap::new();
+        for (namespace, suspension) in all.into_iter().map(Suspension::read) {
+            fresh.entry(namespace).or_default().insert(suspension.name.clone(), suspension);
+        }
+        self.change_all(fresh, |world, suspensions| world.suspensions = suspensions);
     }
 
     fn entry(&self, observed: Observed<AgentIdentity>) -> (String, String, Entry) {

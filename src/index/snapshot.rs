@@ -1,8 +1,11 @@
 //! One immutable world, and the questions it answers.
 
-use super::{Account, Identity};
+use super::{Account, Identity, Suspension};
 use crate::identity::account_name;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// An identity, or why it grants nothing.
 pub(super) type Entry = Result<Identity, String>;
@@ -12,11 +15,12 @@ pub(super) type Entry = Result<Identity, String>;
 pub(super) struct NamespaceWorld {
     pub(super) identities: HashMap<String, Entry>,
     pub(super) accounts: HashMap<String, Account>,
+    pub(super) suspensions: BTreeMap<String, Suspension>,
 }
 
 impl NamespaceWorld {
     fn is_empty(&self) -> bool {
-        self.identities.is_empty() && self.accounts.is_empty()
+        self.identities.is_empty() && self.accounts.is_empty() && self.suspensions.is_empty()
     }
 }
 
@@ -79,6 +83,11 @@ impl Snapshot {
     /// The account `name` of `namespace`, if the index keeps it.
     pub fn account(&self, namespace: &str, name: &str) -> Option<&Account> {
         self.namespaces.get(namespace)?.accounts.get(name)
+    }
+
+    /// A suspension of the agent `name` of `namespace`, if one is in force: the first by name.
+    pub fn suspension(&self, namespace: &str, name: &str) -> Option<&Suspension> {
+        self.namespaces.get(namespace)?.suspensions.values().find(|suspension| suspension.stops(name))
     }
 
     /// Every identity that is valid in itself, in no order.

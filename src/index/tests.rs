@@ -137,3 +137,28 @@ fn what_the_schema_refuses_the_conversion_refuses_too() {
     });
     assert_eq!(repeated, Invalid::TokenRepeated("https://a.example.com".into()));
 }
+
+#[test]
+fn a_suspension_stops_one_agent_or_all_and_an_unreadable_one_all() {
+    let suspension = |name: &str, agent: Option<&str>| {
+        let spec = serde_json::json!({"agentName": agent, "reason": "r"});
+        let object = serde_json::json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentSuspension",
+            "metadata": {"name": name, "namespace": "ns"}, "spec": spec});
+        Observed::Object(serde_json::from_value(object).unwrap())
+    };
+    let stopped =
+        |index: &Index, agent: &str| index.snapshot().suspension("ns", agent).map(|s| s.name.clone());
+    let mut index = Index::new(ReservedAudiences::default());
+    index.apply_suspension(suspension("one", Some("a")));
+    assert_eq!((stopped(&index, "a"), stopped(&index, "b")), (Some("one".into()), None));
+    assert_eq!(index.snapshot().suspension("other", "a"), None);
+    index.apply_suspension(suspension("all", None));
+    assert_eq!(stopped(&index, "b"), Some("all".into()));
+    index.reset_suspensions(vec![]);
+    assert_eq!(stopped(&index, "a"), None);
+    let (namespace, name) = ("ns".to_owned(), "odd".to_owned());
+    index.apply_suspension(Observed::Unreadable { namespace, name, why: "a field of another kind".into() });
+    assert_eq!(stopped(&index, "anyone"), Some("odd".into()));
+    index.delete_suspension("ns", "odd");
+    assert_eq!(stopped(&index, "anyone"), None);
+}

@@ -22,6 +22,12 @@ pub struct PodFacts<'a> {
     pub shares_processes: bool,
     /// `hostNetwork`, `hostPID`, `hostIPC`: those that are set.
     pub host_namespaces: Vec<&'static str>,
+    /// Whether the pod waits for its agent's suspension to end: by its scheduling gate.
+    pub is_gated: bool,
+    /// Whether it says so in its metadata.
+    pub is_marked_gated: bool,
+    /// The node it asks for past the scheduler.
+    pub node_name: Option<&'a str>,
     /// Names under `spec.imagePullSecrets`.
     pub pull_secrets: Vec<&'a str>,
     /// The pod's own Windows options.
@@ -307,11 +313,10 @@ impl<'a> PodFacts<'a> {
             automount: spec.bool("automountServiceAccountToken")?,
             shares_processes: spec.bool("shareProcessNamespace")? == Some(true),
             host_namespaces,
-            pull_secrets: spec
-                .list("imagePullSecrets")?
-                .iter()
-                .map(|node| Ok(node.str("name")?.unwrap_or_default()))
-                .collect::<Result<_, _>>()?,
+            is_gated: names(&spec, "schedulingGates")?.contains(&crate::api::SUSPENDED_GATE),
+            is_marked_gated: annotations.str(crate::api::GATED_ANNOTATION)?.is_some(),
+            node_name: spec.non_empty("nodeName")?,
+            pull_secrets: names(&spec, "imagePullSecrets")?,
             windows: read_windows(&spec.child("securityContext")?)?,
             volumes,
             containers,
@@ -336,6 +341,11 @@ fn named_container<'a>(annotations: &Node<'a>) -> Result<Option<(&'static str, &
         }
     }
     Ok(None)
+}
+
+/// The names of a list's items.
+fn names<'a>(spec: &Node<'a>, list: &'static str) -> Result<Vec<&'a str>, Malformed> {
+    spec.list(list)?.iter().map(|node| Ok(node.str("name")?.unwrap_or_default())).collect()
 }
 
 fn read_container<'a>(list: List, index: usize, node: &Node<'a>) -> Result<Container<'a>, Malformed> {

@@ -67,6 +67,16 @@ pub fn mutate<'a>(pod: &Value, namespace: &str, snapshot: &'a Snapshot) -> Resul
         Ok(consumer) => consumer,
         Err(finding) => return Ok(Mutation::Refuse(vec![finding])),
     };
+    let suspension = snapshot.suspension(namespace, agent);
+    if let (Some(suspension), Some(_)) = (suspension, facts.node_name) {
+        let what = "a pod that names its node cannot be made to wait";
+        return Ok(Mutation::Refuse(vec![checks::identity::suspended(
+            agent,
+            suspension,
+            "spec.nodeName",
+            what,
+        )]));
+    }
     let mut draft = Draft { pod: pod.clone(), operations: vec![] };
     draft.identify(agent, identity)?;
     draft.put(&["spec", "automountServiceAccountToken"], &json!(false))?;
@@ -75,6 +85,7 @@ pub fn mutate<'a>(pod: &Value, namespace: &str, snapshot: &'a Snapshot) -> Resul
         draft.put_volume(volume, consumer)?;
     }
     draft.set_pull_secrets(identity)?;
+    draft.gate(&facts, suspension.is_some())?;
     let warnings = dropped_pull_secrets(&facts, identity, namespace, snapshot);
     Ok(Mutation::Patch { operations: Patch(draft.operations), warnings, identity })
 }
@@ -213,6 +224,21 @@ impl Draft {
             return Ok(());
         }
         self.put(&["spec", "imagePullSecrets"], &Value::Array(desired))
+    }
+
+    /// Holds back a suspended agent's pod; marks what waits, whoever made it wait, and nothing else.
+    fn gate(&mut self, facts: &PodFacts<'_>, is_suspended: bool) -> Result<(), Malformed> {
+        if is_suspended {
+            let gate = json!({"name": api::SUSPENDED_GATE});
+            self.put_named(&["spec", "schedulingGates"], api::SUSPENDED_GATE, &gate)?;
+        }
+        if is_suspended || facts.is_gated {
+            self.put_entry("annotations", api::GATED_ANNOTATION, "true")?;
+        } else if facts.is_marked_gated {
+            let path = PointerBuf::from_tokens(["metadata", "annotations", api::GATED_ANNOTATION]);
+            self.apply(PatchOperation::Remove(RemoveOperation { path }))?;
+        }
+        Ok(())
     }
 
     /// Sets an entry of the pod's labels or annotations.

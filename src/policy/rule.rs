@@ -53,6 +53,8 @@ pub enum Engine {
     Policy,
     /// The validating webhook.
     Webhook,
+    /// A policy for one half, the webhook for the other.
+    Both,
 }
 
 impl Engine {
@@ -61,6 +63,7 @@ impl Engine {
         match self {
             Self::Policy => "admission policy",
             Self::Webhook => "webhook",
+            Self::Both => "admission policy and webhook",
         }
     }
 }
@@ -112,8 +115,8 @@ rules! {
         "An agent's ServiceAccount is created or changed by hand.",
         "The account is the agent: whoever shapes it shapes the agent's rights.",
         "change the AgentIdentity instead";
-    AI009, "suspended", High, [1], Policy,
-        "A suspended agent is to get a token.",
+    AI009, "suspended", High, [1], Both,
+        "A suspended agent is to start, or to get a token.",
         "A suspension is off for everybody, the node that would renew the agent's token included.",
         "delete the AgentSuspension to switch the agent on again";
     AI101, "automount", High, [5, 7], Webhook,

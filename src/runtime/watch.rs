@@ -3,7 +3,10 @@
 
 use super::clock;
 use crate::{
-    api::{lean::Lean, v1alpha1::AgentIdentity},
+    api::{
+        lean::Lean,
+        v1alpha1::{AgentIdentity, AgentSuspension},
+    },
     index::{Index, Observed, Snapshot, freshness::Wholeness, keeps_account},
     metrics::IndexMetrics,
 };
@@ -37,6 +40,7 @@ pub fn config() -> watcher::Config {
 enum Delivery {
     Identity(Result<Event<DeserializeGuard<AgentIdentity>>, Broken>),
     Account(Result<Event<Lean<ServiceAccount>>, Broken>),
+    Suspension(Result<Event<DeserializeGuard<AgentSuspension>>, Broken>),
 }
 
 /// What [`feed`] publishes.
@@ -56,30 +60,55 @@ pub struct Fed {
 /// Returns only when the watches end, which they do not by themselves; the process should then end as well.
 pub async fn feed(client: Client, mut index: Index, fed: Fed, metrics: Arc<IndexMetrics>) {
     let identities = relisted(Api::all(client.clone()), config(), "agentidentities", Arc::clone(&metrics));
+    let suspensions = relisted(Api::all(client.clone()), config(), "agentsuspensions", Arc::clone(&metrics));
     let accounts = relisted(Api::all(client), config(), "serviceaccounts", Arc::clone(&metrics));
-    let mut deliveries = pin!(select(identities.map(Delivery::Identity), accounts.map(Delivery::Account)));
-    let (mut fresh_identities, mut fresh_accounts) = (List::default(), List::default());
+    let mut deliveries = pin!(select(
+        select(identities.map(Delivery::Identity), suspensions.map(Delivery::Suspension)),
+        accounts.map(Delivery::Account)
+    ));
+    let mut lists = Lists::default();
     while let Some(delivery) = deliveries.next().await {
-        let changed = match delivery {
-            Delivery::Identity(Ok(event)) => apply_identity(&mut index, &mut fresh_identities, event),
-            Delivery::Account(Ok(event)) => apply_account(&mut index, &mut fresh_accounts, event),
-            Delivery::Identity(Err(Broken)) => fresh_identities.broke(),
-            Delivery::Account(Err(Broken)) => fresh_accounts.broke(),
-        };
-        if changed {
+        if lists.take(&mut index, delivery) {
             let snapshot = index.snapshot();
             metrics.advanced(snapshot.version, clock::now());
             fed.snapshots.send_replace(snapshot);
-            if fresh_identities.complete && fresh_accounts.complete {
+            if lists.are_complete() {
                 fed.synced.send_if_modified(|synced| !std::mem::replace(synced, true));
             }
         }
         // After the snapshot: whoever sees the watches whole finds in it what they delivered.
-        let now = Wholeness {
-            whole: fresh_identities.whole && fresh_accounts.whole,
-            breaks: fresh_identities.breaks + fresh_accounts.breaks,
-        };
+        let now = lists.wholeness();
         fed.watches.send_if_modified(|watches| std::mem::replace(watches, now) != now);
+    }
+}
+
+/// The lists of all watches.
+#[derive(Default)]
+struct Lists {
+    identities: List<DeserializeGuard<AgentIdentity>>,
+    accounts: List<Lean<ServiceAccount>>,
+    suspensions: List<DeserializeGuard<AgentSuspension>>,
+}
+
+impl Lists {
+    /// Whether a new snapshot was made.
+    fn take(&mut self, index: &mut Index, delivery: Delivery) -> bool {
+        match delivery {
+            Delivery::Identity(event) => self.identities.take(index, event),
+            Delivery::Account(event) => self.accounts.take(index, event),
+            Delivery::Suspension(event) => self.suspensions.take(index, event),
+        }
+    }
+
+    fn are_complete(&self) -> bool {
+        self.identities.complete && self.accounts.complete && self.suspensions.complete
+    }
+
+    fn wholeness(&self) -> Wholeness {
+        Wholeness {
+            whole: self.identities.whole && self.accounts.whole && self.suspensions.whole,
+            breaks: self.identities.breaks + self.accounts.breaks + self.suspensions.breaks,
+        }
     }
 }
 
@@ -99,65 +128,95 @@ impl<T> Default for List<T> {
     }
 }
 
-impl<T> List<T> {
-    fn take(&mut self) -> Vec<T> {
-        (self.complete, self.whole) = (true, true);
-        std::mem::take(&mut self.items)
-    }
-
-    /// No new snapshot: what was known is still the last that was.
-    fn broke(&mut self) -> bool {
-        self.whole = false;
-        self.breaks += 1;
-        false
+impl<K: Indexed> List<K> {
+    /// Whether a new snapshot was made.
+    fn take(&mut self, index: &mut Index, event: Result<Event<K>, Broken>) -> bool {
+        let Ok(event) = event else {
+            // What was known is still the last that was.
+            self.whole = false;
+            self.breaks += 1;
+            return false;
+        };
+        match event {
+            Event::Apply(object) => object.apply(index),
+            Event::Delete(object) => {
+                K::delete(index, &object.namespace().unwrap_or_default(), &object.name_any());
+            }
+            Event::Init => self.items.clear(),
+            Event::InitApply(object) if !object.is_kept() => {}
+            Event::InitApply(object) => self.items.push(object),
+            Event::InitDone => {
+                (self.complete, self.whole) = (true, true);
+                K::reset(index, std::mem::take(&mut self.items));
+                return true;
+            }
+        }
+        self.complete
     }
 }
 
-/// Whether a new snapshot was made.
-fn apply_identity(
-    index: &mut Index,
-    list: &mut List<Observed<AgentIdentity>>,
-    event: Event<DeserializeGuard<AgentIdentity>>,
-) -> bool {
-    match event {
-        Event::Apply(object) => index.apply_identity(observed(object)),
-        Event::Delete(object) => {
-            index.delete_identity(&object.namespace().unwrap_or_default(), &object.name_any());
-        }
-        Event::Init => list.items.clear(),
-        Event::InitApply(object) => list.items.push(observed(object)),
-        Event::InitDone => {
-            index.reset_identities(list.take());
-            return true;
-        }
+/// A kind the index is made from.
+trait Indexed: Resource<DynamicType = ()> {
+    /// Whether the index has a use for it. Whoever may create accounts may create many that are nobody's business here.
+    fn is_kept(&self) -> bool {
+        true
     }
-    list.complete
+
+    fn apply(self, index: &mut Index);
+    fn delete(index: &mut Index, namespace: &str, name: &str);
+    fn reset(index: &mut Index, all: Vec<Self>)
+    where
+        Self: Sized;
 }
 
-/// Whether a new snapshot was made.
-fn apply_account(
-    index: &mut Index,
-    list: &mut List<Lean<ServiceAccount>>,
-    event: Event<Lean<ServiceAccount>>,
-) -> bool {
-    match event {
-        Event::Apply(account) => index.apply_account(&account),
-        Event::Delete(account) => {
-            index.delete_account(&account.namespace().unwrap_or_default(), &account.name_any());
-        }
-        Event::Init => list.items.clear(),
-        // Whoever may create accounts may create many that are nobody's business here.
-        Event::InitApply(account) if !keeps_account(&account.name_any()) => {}
-        Event::InitApply(account) => list.items.push(account),
-        Event::InitDone => {
-            index.reset_accounts(&list.take());
-            return true;
-        }
+impl Indexed for DeserializeGuard<AgentIdentity> {
+    fn apply(self, index: &mut Index) {
+        index.apply_identity(observed(self));
     }
-    list.complete
+
+    fn delete(index: &mut Index, namespace: &str, name: &str) {
+        index.delete_identity(namespace, name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_identities(all.into_iter().map(observed).collect());
+    }
 }
 
-fn observed(guard: DeserializeGuard<AgentIdentity>) -> Observed<AgentIdentity> {
+impl Indexed for DeserializeGuard<AgentSuspension> {
+    fn apply(self, index: &mut Index) {
+        index.apply_suspension(observed(self));
+    }
+
+    fn delete(index: &mut Index, namespace: &str, name: &str) {
+        index.delete_suspension(namespace, name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_suspensions(all.into_iter().map(observed).collect());
+    }
+}
+
+impl Indexed for Lean<ServiceAccount> {
+    fn is_kept(&self) -> bool {
+        keeps_account(&self.name_any())
+    }
+
+    fn apply(self, index: &mut Index) {
+        index.apply_account(&self);
+    }
+
+    fn delete(index: &mut Index, namespace: &str, name: &str) {
+        index.delete_account(namespace, name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_accounts(&all);
+    }
+}
+
+/// An object as it came over the watch: readable, or at least named.
+pub fn observed<K>(guard: DeserializeGuard<K>) -> Observed<K> {
     match guard.0 {
         Ok(object) => Observed::Object(Box::new(object)),
         Err(invalid) => Observed::Unreadable {
@@ -259,21 +318,21 @@ mod tests {
     fn a_list_takes_effect_when_it_is_whole() {
         let mut index = Index::new(ReservedAudiences::default());
         let mut list = List::default();
-        assert!(!apply_identity(&mut index, &mut list, Event::Init));
-        assert!(!apply_identity(&mut index, &mut list, Event::InitApply(named("a"))));
+        assert!(!list.take(&mut index, Ok(Event::Init)));
+        assert!(!list.take(&mut index, Ok(Event::InitApply(named("a")))));
         assert!(!known(&index, "a"));
         // The list broke off and starts again: what it held so far may be gone.
-        assert!(!apply_identity(&mut index, &mut list, Event::Init));
-        assert!(!apply_identity(&mut index, &mut list, Event::InitApply(named("b"))));
-        assert!(apply_identity(&mut index, &mut list, Event::InitDone));
+        assert!(!list.take(&mut index, Ok(Event::Init)));
+        assert!(!list.take(&mut index, Ok(Event::InitApply(named("b")))));
+        assert!(list.take(&mut index, Ok(Event::InitDone)));
         assert!(list.complete && !known(&index, "a") && known(&index, "b"));
 
-        assert!(apply_identity(&mut index, &mut list, Event::Apply(named("c"))));
-        assert!(apply_identity(&mut index, &mut list, Event::Delete(named("b"))));
+        assert!(list.take(&mut index, Ok(Event::Apply(named("c")))));
+        assert!(list.take(&mut index, Ok(Event::Delete(named("b")))));
         assert!(known(&index, "c") && !known(&index, "b"));
         // During a later list the world stays as it was, and the watch still counts as synced.
-        assert!(apply_identity(&mut index, &mut list, Event::Init) && known(&index, "c"));
-        assert!(apply_identity(&mut index, &mut list, Event::InitDone) && !known(&index, "c"));
+        assert!(list.take(&mut index, Ok(Event::Init)) && known(&index, "c"));
+        assert!(list.take(&mut index, Ok(Event::InitDone)) && !known(&index, "c"));
     }
 
     #[test]
@@ -281,7 +340,7 @@ mod tests {
         let mut index = Index::new(ReservedAudiences::default());
         let unreadable = identity("a", &json!(["not", "a", "string"]));
         assert!(unreadable.0.is_err());
-        apply_identity(&mut index, &mut List::default(), Event::Apply(unreadable));
+        List::default().take(&mut index, Ok(Event::Apply(unreadable)));
         assert!(matches!(index.snapshot().standing("ns", "a"), Standing::Invalid(_)));
     }
 
@@ -292,11 +351,11 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "default", "namespace": "ns", "uid": "x"}}))
                 .unwrap();
         let mut list = List::default();
-        apply_account(&mut index, &mut list, Event::Init);
-        apply_account(&mut index, &mut list, Event::InitApply(account.clone()));
-        assert!(apply_account(&mut index, &mut list, Event::InitDone));
+        list.take(&mut index, Ok(Event::Init));
+        list.take(&mut index, Ok(Event::InitApply(account.clone())));
+        assert!(list.take(&mut index, Ok(Event::InitDone)));
         assert!(index.snapshot().account("ns", "default").is_some());
-        apply_account(&mut index, &mut list, Event::Delete(account));
+        list.take(&mut index, Ok(Event::Delete(account)));
         assert_eq!(index.snapshot().account("ns", "default"), None);
     }
 }

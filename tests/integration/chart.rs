@@ -24,9 +24,10 @@ const RULES: &[(&str, &[&str])] = &[
         "ClusterRole deputy-controller",
         &[
             "deputy.dev | agentidentities | | get list watch",
+            "deputy.dev | agentsuspensions | | list watch",
             "deputy.dev | agentidentities/status | | patch update",
             "core | serviceaccounts | | get list watch create patch update",
-            "core | pods | | list watch",
+            "core | pods | | list watch patch",
             "core events.k8s.io | events | | create patch",
             "admissionregistration.k8s.io | mutatingwebhookconfigurations | deputy-agent-pods \
              | get list watch patch",
@@ -44,7 +45,10 @@ const RULES: &[(&str, &[&str])] = &[
     ("ClusterRole deputy-viewer", &["deputy.dev | agentidentities agentsuspensions | | get list watch"]),
     (
         "ClusterRole deputy-webhook",
-        &["deputy.dev | agentidentities | | list watch", "core | serviceaccounts | | list watch"],
+        &[
+            "deputy.dev | agentidentities agentsuspensions | | list watch",
+            "core | serviceaccounts | | list watch",
+        ],
     ),
     (
         "Role deputy-system/deputy-controller",
@@ -70,7 +74,7 @@ const BINDINGS: &[(&str, &str)] = &[
     ("Role deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
 ];
 
-const POLICIES: [&str; 11] = [
+const POLICIES: [&str; 12] = [
     "agent-accounts",
     "agent-pod-labels",
     "agent-tokens",
@@ -79,6 +83,7 @@ const POLICIES: [&str; 11] = [
     "identity-namespaces",
     "replica-leases",
     "suspended-tokens",
+    "suspension-gate",
     "suspension-requester",
     "token-secrets",
     "use-agents",

@@ -34,6 +34,7 @@ static WORLD: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
         ),
         ("plain", json!({"owner": "o@example.com"})),
         ("api", json!({"owner": "o@example.com", "kubernetesAPIAccess": "Token"})),
+        ("stopped", json!({"owner": "o@example.com"})),
         ("gone", json!({"owner": "o@example.com"})),
         ("taken", json!({"owner": "o@example.com"})),
         ("bad", json!({"owner": " "})),
@@ -55,6 +56,9 @@ static WORLD: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
                                           "ownerReferences": owners}});
         index.apply_account(&serde_json::from_value(account).unwrap());
     }
+    let suspension = json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentSuspension",
+        "metadata": {"name": "s", "namespace": "ns"}, "spec": {"agentName": "stopped", "reason": "INC-1"}});
+    index.apply_suspension(Observed::Object(serde_json::from_value(suspension).unwrap()));
     index.snapshot()
 });
 
@@ -577,6 +581,32 @@ fn host_rows() -> Vec<Row> {
             &[],
         ),
     ]
+}
+
+#[test]
+fn a_suspended_agents_pod_waits() {
+    let gates = json!([{"name": "deputy.dev/suspended"}]);
+    let pod = mutated(&bare("stopped"));
+    assert_eq!(pod["spec"]["schedulingGates"], gates);
+    assert_eq!(pod["metadata"]["annotations"]["deputy.dev/gated"], "true");
+    assert_eq!(verdict(&pod, Subject::Pod), []);
+    let mut ungated = pod;
+    ungated["spec"].as_object_mut().unwrap().remove("schedulingGates");
+    assert_eq!(verdict(&ungated, Subject::Pod), [("AI009", "spec.schedulingGates".to_owned())]);
+
+    let mut placed = bare("stopped");
+    placed["spec"]["nodeName"] = json!("n1");
+    let Ok(Mutation::Refuse(findings)) = mutate(&placed, "ns", &WORLD) else { panic!("not refused") };
+    assert_eq!((findings[0].rule.id, findings[0].path.as_str()), ("AI009", "spec.nodeName"));
+    assert!(findings[0].message.contains("INC-1"), "{}", findings[0]);
+
+    // Whoever made a pod wait, the mark says so; and one that does not wait carries none.
+    let mut waits = bare("plain");
+    waits["spec"]["schedulingGates"] = gates;
+    assert_eq!(mutated(&waits)["metadata"]["annotations"]["deputy.dev/gated"], "true");
+    let mut marked = bare("plain");
+    marked["metadata"]["annotations"] = json!({"deputy.dev/gated": "true"});
+    assert!(mutated(&marked)["metadata"]["annotations"].get("deputy.dev/gated").is_none());
 }
 
 #[test]

@@ -138,7 +138,7 @@ pub struct AgentIdentityStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
 
-    /// Accepted, Ready and Stalled.
+    /// Accepted, Ready, Stalled and Suspended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
@@ -161,6 +161,9 @@ pub struct ManagedAccountStatus {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodCounts {
-    /// Pods labelled for this agent that have not ended.
+    /// Pods labelled for this agent that have not ended, and do not wait.
     pub active: i32,
+    /// Pods that wait for the agent's suspension to end.
+    #[serde(default)]
+    pub gated: i32,
 }

@@ -3,11 +3,11 @@
 use crate::{
     api,
     identity::agent_of_account,
-    index::{DEFAULT_ACCOUNT, Identity, Snapshot, Standing},
+    index::{DEFAULT_ACCOUNT, Identity, Snapshot, Standing, Suspension},
     policy::{
         Finding,
         facts::PodFacts,
-        rule::{AI001, AI002, AI003, AI004, AI006},
+        rule::{AI001, AI002, AI003, AI004, AI006, AI009},
     },
 };
 
@@ -61,6 +61,9 @@ pub(in crate::policy) fn check<'a>(
     match snapshot.standing(namespace, agent) {
         Standing::Valid(identity) => {
             findings.extend(stamp(facts, identity));
+            if let Some(suspension) = snapshot.suspension(namespace, agent).filter(|_| !facts.is_gated) {
+                findings.push(suspended(agent, suspension, "spec.schedulingGates", "the pod does not wait"));
+            }
             Bearer::Agent(identity)
         }
         standing => {
@@ -106,6 +109,13 @@ pub(in crate::policy) fn not_usable(agent: &str, namespace: &str, standing: Stan
         Standing::Valid(_) => format!("{identity} may run"),
     };
     Finding::deny(&AI001, LABEL_PATH, message)
+}
+
+/// The finding for a pod of a suspended agent that would start.
+pub(in crate::policy) fn suspended(agent: &str, suspension: &Suspension, path: &str, what: &str) -> Finding {
+    let Suspension { name, reason, .. } = suspension;
+    let message = format!("agent {agent:?} is suspended by AgentSuspension {name:?} ({reason}), and {what}");
+    Finding::deny(&AI009, path, message)
 }
 
 /// The stamp says which of the identities that ever had this name the pod was admitted for.
