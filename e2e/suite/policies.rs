@@ -129,7 +129,11 @@ fn the_controllers_power_is_fenced() {
 
     ns.kubectl(&["run", "plain", "--image", IMAGE, "--image-pull-policy=Never", "--", "sleep", "3600"])
         .accepted();
-    r#as(&["-n", &ns.0, "annotate", "pod", "plain", "a=b"], "")
+    let annotated = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: plain, namespace: {}, annotations: {{a: b}}}}}}",
+        ns.0
+    );
+    r#as(&["apply", "--server-side", "--field-manager=x", "-f", "-"], &annotated)
         .refused("only to lift its own scheduling gate");
 
     let secret = |namespace: &str, name: &str, kind: &str| {
