@@ -11,8 +11,8 @@ pub(super) struct Options {
     helm: bool,
 }
 
-/// Prints every definition as a YAML document.
-pub(super) fn print(options: &Options) -> anyhow::Result<()> {
+/// Every definition as a YAML document.
+pub(super) fn text(options: &Options) -> anyhow::Result<String> {
     let mut documents = vec![];
     for mut definition in crd::all() {
         if options.helm {
@@ -26,9 +26,7 @@ pub(super) fn print(options: &Options) -> anyhow::Result<()> {
     if options.helm {
         // Helm would read braces in a description as its own.
         let text = text.replace("{{", "{{ \"{{\" }}");
-        print!("{{{{- if .Values.crds.install }}}}\n{text}{{{{- end }}}}\n");
-    } else {
-        print!("{text}");
+        return Ok(format!("{{{{- if .Values.crds.install }}}}\n{text}{{{{- end }}}}\n"));
     }
-    Ok(())
+    Ok(text)
 }

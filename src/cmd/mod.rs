@@ -12,7 +12,13 @@ use crate::{
     runtime::{audiences, freshness, log},
 };
 use clap::{Args, Parser, Subcommand};
-use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 /// An identity of its own for every AI agent on Kubernetes.
 #[derive(Debug, Parser)]
@@ -118,15 +124,9 @@ impl Cli {
         let result = match self.command {
             Command::Controller(options) => block_on(controller::run(options)),
             Command::Webhook(options) => block_on(webhook::run(*options)),
-            Command::Crds(options) => crds::print(&options),
-            Command::Rules(options) => {
-                rules::print(&options);
-                Ok(())
-            }
-            Command::Version => {
-                println!("deputy {}", env!("CARGO_PKG_VERSION"));
-                Ok(())
-            }
+            Command::Crds(options) => crds::text(&options).and_then(|text| print(&text)),
+            Command::Rules(options) => print(&rules::text(&options)),
+            Command::Version => print(&format!("deputy {}\n", env!("CARGO_PKG_VERSION"))),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -135,6 +135,14 @@ impl Cli {
                 ExitCode::FAILURE
             }
         }
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -11,15 +11,16 @@ pub(super) struct Options {
     markdown: bool,
 }
 
-/// Prints the table.
-pub(super) fn print(options: &Options) {
+/// The table as text.
+pub(super) fn text(options: &Options) -> String {
     if options.markdown {
-        print!("{}", reference());
-        return;
+        return reference();
     }
-    for rule in rules() {
-        println!("{}  {:<8}  {:<24} {}", rule.id, rule.severity.as_str(), rule.name, rule.title);
-    }
+    let line = |rule: &Rule| {
+        let Rule { id, severity, name, title, .. } = rule;
+        format!("{id}  {:<8}  {name:<24} {title}\n", severity.as_str())
+    };
+    rules().iter().copied().map(line).collect()
 }
 
 /// `docs/rules.md`.

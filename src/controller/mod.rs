@@ -34,8 +34,8 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Events of one identity within this time are one reconcile: a Deployment of a hundred pods is not a hundred writes.
-const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Events of one identity within this time are one reconcile.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Identities reconciled at once.
 const CONCURRENCY: u16 = 16;
@@ -79,13 +79,17 @@ pub async fn run(
     let mut suspensions =
         triggers::suspensions(client.clone(), store.clone(), Arc::clone(&context), &watches).boxed();
     until_listed(&mut suspensions).await;
-    let queue = triggers::queue(vec![
-        triggers::identities(client.clone(), (store.clone(), writer), Arc::clone(&context), &watches).boxed(),
-        triggers::accounts(client, store.clone(), &watches).boxed(),
-        pods.map(|(changed, _)| changed).boxed(),
-        suspensions.map(|(changed, _)| changed).boxed(),
-    ]);
-    let config = controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
+    let queue = triggers::queue(
+        vec![
+            triggers::identities(client.clone(), (store.clone(), writer), Arc::clone(&context), &watches)
+                .boxed(),
+            triggers::accounts(client, store.clone(), &watches).boxed(),
+            pods.map(|(changed, _)| changed).boxed(),
+            suspensions.map(|(changed, _)| changed).boxed(),
+        ],
+        PAUSE,
+    );
+    let config = controller::Config::default().concurrency(CONCURRENCY);
     let listed = store.clone();
     let reconciles = controller::applier(
         |guard, context| Box::pin(identities::reconcile(guard, context)),

@@ -24,7 +24,9 @@ use kube::{
 use std::{
     collections::HashSet,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
+use tokio::time::{Instant, timeout_at};
 
 type Triggers = Vec<ObjectRef<Guarded>>;
 
@@ -199,11 +201,32 @@ fn count(pods: &mut Pods, listed: &mut HashSet<Agent>, event: Event<Lean<Pod>>) 
     }
 }
 
-/// One queue of all that is worth a look.
+/// One queue of all that is worth a look. What comes within `pause` of the first is one look: a Deployment of a hundred
+/// pods is not a hundred writes. Counted from the first and not from the last, or a tenant whose pods come and go without
+/// end would keep everybody from looking.
 pub(super) fn queue(
     streams: Vec<stream::BoxStream<'static, Triggers>>,
+    pause: Duration,
 ) -> impl Stream<Item = Result<ObjectRef<Guarded>, std::convert::Infallible>> {
-    stream::select_all(streams).flat_map(stream::iter).map(Ok)
+    gathered(stream::select_all(streams).boxed(), pause).flat_map(stream::iter).map(Ok)
+}
+
+/// What `triggers` deliver, each once in `pause`.
+fn gathered(
+    triggers: stream::BoxStream<'static, Triggers>,
+    pause: Duration,
+) -> impl Stream<Item = HashSet<ObjectRef<Guarded>>> {
+    stream::unfold(triggers, move |mut triggers| async move {
+        let mut gathered = HashSet::new();
+        while gathered.is_empty() {
+            gathered.extend(triggers.next().await?);
+        }
+        let end = Instant::now() + pause;
+        while let Ok(Some(more)) = timeout_at(end, triggers.next()).await {
+            gathered.extend(more);
+        }
+        Some((gathered, triggers))
+    })
 }
 
 #[cfg(test)]
@@ -215,6 +238,18 @@ mod tests {
         let labels = json!({AGENT_LABEL: "a"});
         serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns", "labels": labels}}))
             .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_triggers_without_end_keeps_nobody_from_looking() {
+        let started = Instant::now();
+        let endless = stream::unfold(0, |n| async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((vec![reference(&("ns".to_owned(), format!("a{}", n % 3)))], n + 1))
+        });
+        let looks: Vec<_> = gathered(endless.boxed(), Duration::from_millis(50)).take(4).collect().await;
+        assert!(looks.iter().all(|look| look.len() == 3), "each once: {looks:?}");
+        assert!(started.elapsed() < Duration::from_millis(400), "{:?}", started.elapsed());
     }
 
     #[test]
