@@ -9,7 +9,10 @@ use crate::{
     api::{AGENT_LABEL, GATED_ANNOTATION, lean::Lean, v1alpha1::AgentSuspension},
     identity::agent_of_account,
     metrics::IndexMetrics,
-    runtime::watch::{config, observed, retried},
+    runtime::{
+        client::of_metadata,
+        watch::{config, observed, retried},
+    },
 };
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -83,14 +86,14 @@ async fn gone(agent: &Agent, uid: Option<&String>, context: &Context) {
     }
 }
 
-/// Agents' accounts that appeared, changed or went, whoever they belong to. Only their names matter here, so no
-/// more of them is kept; a fresh list after a break triggers every identity, since a deletion may have been missed.
+/// Agents' accounts that appeared, changed or went, whoever they belong to. Only their names matter here, so only
+/// metadata is asked for; a fresh list after a break triggers every identity, since a deletion may have been missed.
 pub(super) fn accounts(
     client: Client,
     known: Store<Guarded>,
     metrics: &Arc<IndexMetrics>,
 ) -> impl Stream<Item = Triggers> + use<> {
-    let api: Api<Lean<ServiceAccount>> = Api::all(client);
+    let api: Api<Lean<ServiceAccount>> = Api::all(of_metadata(&client));
     retried(watcher(api, config()), "serviceaccounts", metrics).map(move |event| match event {
         Event::Apply(account) | Event::Delete(account) => {
             let agent = account.metadata.name.as_deref().and_then(agent_of_account);
@@ -165,7 +168,7 @@ pub(super) fn pods(
     metrics: &Arc<IndexMetrics>,
 ) -> impl Stream<Item = (Triggers, bool)> + use<> {
     let config = config().labels(AGENT_LABEL).fields("status.phase!=Succeeded,status.phase!=Failed");
-    let api: Api<Lean<Pod>> = Api::all(client);
+    let api: Api<Lean<Pod>> = Api::all(of_metadata(&client));
     let events = retried(watcher(api, config), "pods", metrics);
     let mut listed = HashSet::new();
     events.map(move |event| {

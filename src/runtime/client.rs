@@ -5,14 +5,18 @@
 //! what one stream proves of the connection and of the server behind it holds for all.
 
 use anyhow::Context as _;
+use http::{HeaderValue, Request, header};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use kube::{Client, Config, client::ConfigExt as _};
+use kube::{
+    Client, Config,
+    client::{Body, ConfigExt as _},
+};
 use std::time::Duration;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, ServiceBuilder, service_fn};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -51,4 +55,45 @@ pub async fn connect() -> anyhow::Result<Client> {
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// The same connection, asking for the metadata of objects alone: what a watch that looks at nothing else need not have
+/// sent. Only for lists and watches.
+pub fn of_metadata(client: &Client) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let client = client.clone();
+    let service = service_fn(move |mut request: Request<Body>| {
+        let accepted = as_metadata(request.uri().query());
+        request.headers_mut().insert(header::ACCEPT, accepted);
+        let client = client.clone();
+        async move { client.send(request).await }
+    });
+    Client::new(service, namespace)
+}
+
+/// A watch delivers objects one by one, a list a list.
+fn as_metadata(query: Option<&str>) -> HeaderValue {
+    let is_watch = query.is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"));
+    HeaderValue::from_static(if is_watch {
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+    } else {
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_watches_are_asked_for_by_their_own_names() {
+        for (query, name) in [
+            (None, "PartialObjectMetadataList"),
+            (Some("limit=20"), "PartialObjectMetadataList"),
+            (Some("timeoutSeconds=290&watch=true&resourceVersion=7"), "PartialObjectMetadata"),
+        ] {
+            let asked = as_metadata(query);
+            assert_eq!(asked.to_str().unwrap().split(['=', ';']).nth(2), Some(name), "{query:?}");
+        }
+    }
 }
