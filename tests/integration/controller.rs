@@ -331,6 +331,39 @@ async fn an_identity_whose_deletion_was_missed_is_forgotten_and_its_pods_are_tol
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_of_a_suspended_agent_wait_until_the_suspension_is_gone() {
+    const LIFT: &str = "PATCH pods";
+    let server = settled().await;
+    let labels = json!({"deputy.dev/agent": "a"});
+    let metadata = json!({"name": "p", "namespace": "ns", "labels": labels, "annotations": {"deputy.dev/gated": "true"}});
+    let gated = json!({"metadata": metadata});
+    let suspension = json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentSuspension",
+        "metadata": {"name": "s", "namespace": "ns"}, "spec": {"reason": "INC-1", "requestedBy": "dana"}});
+    server.script_always(LIFT, (200, gated.clone()));
+    server.put("agentsuspensions", suspension);
+    server.put("pods", gated);
+    play(&server, async {
+        long().await;
+        let asked = server.asked();
+        assert_eq!((writes(&asked), events(&asked)), (vec![STATUS, EVENT], vec!["Suspended"]));
+        assert_eq!(ready(&server), ("False".into(), "Suspended".into()));
+        let suspended = condition(&server, "Suspended");
+        assert_eq!(suspended["message"], "suspended by \"dana\" with AgentSuspension \"s\": INC-1");
+        let pods = &server.get("agentidentities", "a").unwrap()["status"]["pods"];
+        assert_eq!(pods, &json!({"active": 0, "gated": 1}));
+
+        server.delete("agentsuspensions", "s");
+        settle().await;
+        let asked = server.asked();
+        // Again after its own status, since this server does not show what the patch did: a second one changes nothing.
+        assert_eq!(writes(&asked), [LIFT, STATUS, LIFT]);
+        assert_eq!(asked.iter().find(|asked| asked.what == LIFT).unwrap().body["spec"]["schedulingGates"][0]["$patch"], "delete");
+        assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_namespace_that_is_being_terminated_is_left_in_peace() {
     let server = settled().await;
     let before = server.get("agentidentities", "a").unwrap();
