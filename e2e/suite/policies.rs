@@ -126,6 +126,8 @@ fn the_controllers_power_is_fenced() {
     let pull_secret = "{\"imagePullSecrets\":[{\"name\":\"x\"}]}";
     r#as(&["-n", &ns.0, "patch", "serviceaccount", "default", "-p", pull_secret], "")
         .refused("writes only accounts named agent.*");
+    r#as(&["-n", &ns.0, "delete", "serviceaccount", "default"], "")
+        .refused("writes only accounts named agent.*");
 
     ns.kubectl(&["run", "plain", "--image", IMAGE, "--image-pull-policy=Never", "--", "sleep", "3600"])
         .accepted();

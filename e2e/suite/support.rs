@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::{
     env,
     io::Write,
+    path::PathBuf,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -138,6 +139,20 @@ impl Namespace {
         )
     }
 
+    /// A kubeconfig of the cluster without anybody's credential, for a token to be tried with.
+    pub fn anonymous(&self) -> String {
+        let view = ["config", "view", "--raw", "--minify", "--flatten", "-o", "json"];
+        let mut config: Value = serde_json::from_str(&kubectl(&view).accepted()).unwrap();
+        config["users"][0]["user"] = serde_json::json!({});
+        let path = self.anonymous_path();
+        std::fs::write(&path, config.to_string()).unwrap();
+        path.display().to_string()
+    }
+
+    fn anonymous_path(&self) -> PathBuf {
+        env::temp_dir().join(format!("{}-anonymous.kubeconfig", self.0))
+    }
+
     /// Waits until a pod runs.
     pub fn runs(&self, pod: &str) {
         self.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=60s"]).accepted();
@@ -162,6 +177,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         kubectl(&["delete", "namespace", &self.0, "--wait=false"]);
+        let _ = std::fs::remove_file(self.anonymous_path());
     }
 }
 

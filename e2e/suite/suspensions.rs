@@ -1,8 +1,8 @@
 //! The switch: what an AgentSuspension stops, and when.
 
-use crate::support::{IMAGE, Namespace, Said, apply, eventually, figure, get};
+use crate::support::{IMAGE, Namespace, Said, apply, eventually, figure, get, run};
 use serde_json::Value;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A suspension of one agent, or of all.
 fn suspend(ns: &Namespace, name: &str, agent: Option<&str>) -> Said {
@@ -57,6 +57,39 @@ fn a_suspended_agent_gets_no_token_until_the_suspension_is_gone() {
 
     suspend(&ns, "all", None).accepted();
     eventually("no token of any agent is issued", || token(&ns, "a").text.contains("\"all\"").then_some(()));
+}
+
+/// A token that was issued before dies with the account it was issued for: at the API server, whose own cache keeps a token
+/// for ten seconds.
+#[test]
+fn issued_tokens_die_with_the_account() {
+    let ns = Namespace::new();
+    ns.identity("a", ", kubernetesAPIAccess: Token").accepted();
+    apply(&ns.pod("p", "a", "")).accepted();
+    ns.runs("p");
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+    let token = ns.kubectl(&["exec", "p", "--", "cat", path]).accepted();
+    let whoami =
+        || run("kubectl", &["--token", token.trim(), "auth", "whoami", "--kubeconfig", &ns.anonymous()], "");
+    assert!(whoami().accepted().contains("agent.a"));
+    let uid = || get(&["-n", &ns.0, "serviceaccount", "agent.a"])["metadata"]["uid"].clone();
+    let before = uid();
+
+    suspend(&ns, "one", Some("a")).accepted();
+    let since = Instant::now();
+    eventually("the token is refused", || whoami().text.contains("nauthorized").then_some(()));
+    let died = since.elapsed();
+    figure(&format!("suspension: an issued token is refused {:.1} s after it", died.as_secs_f64()));
+    assert!(died <= Duration::from_secs(10 + 3), "{died:?}");
+    assert_ne!(uid(), before);
+
+    // Once is enough: a second suspension beside it, and the end of one, leave the account.
+    let replaced = uid();
+    suspend(&ns, "two", None).accepted();
+    ns.kubectl(&["delete", "agentsuspension", "two"]).accepted();
+    ns.kubectl(&["delete", "agentsuspension", "one"]).accepted();
+    ns.kubectl(&["wait", "--for=condition=Ready", "agentidentity/a", "--timeout=60s"]).accepted();
+    assert_eq!(uid(), replaced);
 }
 
 /// New pods of a suspended agent wait, and run by themselves once it is switched on again: a Deployment is whole without

@@ -28,6 +28,10 @@ pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-co
 /// Scheduling gate of a suspended agent's pods: they wait until the controller lifts it.
 pub const SUSPENDED_GATE: &str = "deputy.dev/suspended";
 
+/// Annotation on a managed account that was made while its agent was suspended: the uid of that `AgentSuspension`. Tokens
+/// issued before are for the account it replaced, and dead.
+pub const SUSPENSION_UID_ANNOTATION: &str = "deputy.dev/suspension-uid";
+
 /// Annotation on pods that carry [`SUSPENDED_GATE`]: a watch of metadata shows it.
 pub const GATED_ANNOTATION: &str = "deputy.dev/gated";
 

@@ -19,6 +19,8 @@ pub(super) enum Plan {
     AwaitPredecessor,
     /// There is none: create it.
     Create,
+    /// It was made before the agent was suspended, and tokens were issued for it: make another in its place.
+    Replace,
     /// It differs in these fields: replace it.
     Heal(Vec<&'static str>),
     /// It is as declared.
@@ -27,12 +29,15 @@ pub(super) enum Plan {
     Taken,
 }
 
-/// The account of `identity`.
-pub(super) fn build(identity: &Identity) -> ServiceAccount {
+/// The account of `identity`, made while the `suspensions` of these uids are in force.
+pub(super) fn build(identity: &Identity, suspensions: &[&str]) -> ServiceAccount {
+    let made_under =
+        suspensions.first().map(|uid| (api::SUSPENSION_UID_ANNOTATION.to_owned(), (*uid).to_owned()));
     ServiceAccount {
         metadata: ObjectMeta {
             name: Some(account_name(&identity.name)),
             namespace: Some(identity.namespace.clone()),
+            annotations: made_under.map(|annotation| [annotation].into()),
             labels: Some([(api::MANAGED_BY_LABEL.to_owned(), "deputy".to_owned())].into()),
             owner_references: Some(vec![OwnerReference {
                 api_version: AgentIdentity::api_version(&()).into_owned(),
@@ -57,8 +62,12 @@ fn pull_secrets(identity: &Identity) -> Option<Vec<LocalObjectReference>> {
         .then(|| secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect())
 }
 
-/// Compares what should be with what is.
-pub(super) fn plan(desired: &ServiceAccount, observed: Option<&ServiceAccount>) -> Plan {
+/// Compares what should be with what is, while the `suspensions` of these uids are in force.
+pub(super) fn plan(
+    desired: &ServiceAccount,
+    observed: Option<&ServiceAccount>,
+    suspensions: &[&str],
+) -> Plan {
     let Some(observed) = observed else { return Plan::Create };
     let owner = |account: &ServiceAccount| {
         account.metadata.owner_references.as_deref().and_then(owning_identity).map(|owner| owner.uid.clone())
@@ -66,11 +75,19 @@ pub(super) fn plan(desired: &ServiceAccount, observed: Option<&ServiceAccount>) 
     match owner(observed) {
         None => Plan::Taken,
         Some(uid) if Some(&uid) != owner(desired).as_ref() => Plan::AwaitPredecessor,
+        Some(_) if !suspensions.is_empty() && !is_made_under(observed, suspensions) => Plan::Replace,
         Some(_) => match drift(desired, observed) {
             fields if fields.is_empty() => Plan::Keep,
             fields => Plan::Heal(fields),
         },
     }
+}
+
+/// Whether the account was made while one of these was in force: no token was issued for it since.
+fn is_made_under(account: &ServiceAccount, suspensions: &[&str]) -> bool {
+    let annotations = account.metadata.annotations.as_ref();
+    let made_under = annotations.and_then(|annotations| annotations.get(api::SUSPENSION_UID_ANNOTATION));
+    made_under.is_some_and(|uid| suspensions.contains(&uid.as_str()))
 }
 
 fn drift(desired: &ServiceAccount, observed: &ServiceAccount) -> Vec<&'static str> {
@@ -129,25 +146,25 @@ mod tests {
 
     #[test]
     fn what_is_there_decides_what_is_done() {
-        let desired = build(&identity());
+        let desired = build(&identity(), &[]);
         assert_eq!(desired.metadata.name.as_deref(), Some("agent.a"));
-        assert_eq!(plan(&desired, None), Plan::Create);
-        assert_eq!(plan(&desired, Some(&desired)), Plan::Keep);
+        assert_eq!(plan(&desired, None, &[]), Plan::Create);
+        assert_eq!(plan(&desired, Some(&desired), &[]), Plan::Keep);
 
         let mut foreign = desired.clone();
         foreign.metadata.owner_references = None;
-        assert_eq!(plan(&desired, Some(&foreign)), Plan::Taken);
+        assert_eq!(plan(&desired, Some(&foreign), &[]), Plan::Taken);
         let mut not_controlled = desired.clone();
         not_controlled.metadata.owner_references.as_mut().unwrap()[0].controller = None;
-        assert_eq!(plan(&desired, Some(&not_controlled)), Plan::Taken);
+        assert_eq!(plan(&desired, Some(&not_controlled), &[]), Plan::Taken);
         let mut predecessor = desired.clone();
         predecessor.metadata.owner_references.as_mut().unwrap()[0].uid = "old".into();
-        assert_eq!(plan(&desired, Some(&predecessor)), Plan::AwaitPredecessor);
+        assert_eq!(plan(&desired, Some(&predecessor), &[]), Plan::AwaitPredecessor);
     }
 
     #[test]
     fn every_field_of_ours_is_healed_and_nothing_else_is_touched() {
-        let desired = build(&identity());
+        let desired = build(&identity(), &[]);
         type Edit = fn(&mut ServiceAccount);
         let edits: [(&str, Edit); 5] = [
             ("automountServiceAccountToken", |a| a.automount_service_account_token = None),
@@ -164,11 +181,24 @@ mod tests {
             observed.metadata.annotations = Some([("theirs".to_owned(), "kept".to_owned())].into());
             observed.metadata.resource_version = Some("7".into());
             edit(&mut observed);
-            assert_eq!(plan(&desired, Some(&observed)), Plan::Heal(vec![field]));
+            assert_eq!(plan(&desired, Some(&observed), &[]), Plan::Heal(vec![field]));
             let healed = healed(&desired, &observed);
-            assert_eq!(plan(&desired, Some(&healed)), Plan::Keep, "{field}");
+            assert_eq!(plan(&desired, Some(&healed), &[]), Plan::Keep, "{field}");
             assert_eq!(healed.metadata.annotations, observed.metadata.annotations);
             assert_eq!(healed.metadata.resource_version, observed.metadata.resource_version);
         }
+    }
+
+    #[test]
+    fn an_account_from_before_a_suspension_is_replaced_once() {
+        let before = build(&identity(), &[]);
+        let (first, both) = (["s1"], ["s0", "s1"]);
+        let desired = build(&identity(), &first);
+        assert_eq!(plan(&desired, Some(&before), &first), Plan::Replace);
+        assert_eq!(plan(&desired, Some(&desired), &first), Plan::Keep);
+        // Another beside it, or its end, is no reason: no token was issued in between.
+        assert_eq!(plan(&build(&identity(), &both), Some(&desired), &both), Plan::Keep);
+        assert_eq!(plan(&before, Some(&desired), &[]), Plan::Keep);
+        assert_eq!(plan(&build(&identity(), &["s2"]), Some(&desired), &["s2"]), Plan::Replace);
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         v1alpha1::{AgentIdentity, AgentIdentityStatus, PodCounts},
     },
     identity::account_name,
-    index::{Identity, Index},
+    index::{Identity, Index, Suspension},
     metrics::ControllerMetrics,
     runtime::clock,
 };
@@ -31,7 +31,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
     core::{ApiResource, DeserializeGuard},
     runtime::{
         controller::Action,
@@ -39,11 +39,18 @@ use kube::{
     },
 };
 use serde_json::json;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::time::Instant;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
 
 /// An identity as it is watched: one that cannot be decoded must not stop the others.
 pub(super) type Guarded = DeserializeGuard<AgentIdentity>;
+
+/// How long after a suspension its agent's account is replaced. The API server takes a few tenths of a second to hold
+/// token requests against it; a token issued for the new account before that would outlive the switch.
+const POLICY_LAG: Duration = Duration::from_secs(1);
 
 /// What a reconcile works with.
 pub(super) struct Context {
@@ -151,10 +158,13 @@ async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Resul
     if subject.meta.deletion_timestamp.is_some() {
         return Ok(None);
     }
+    let snapshot = context.suspensions.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
+    let (namespace, name) = &subject.agent;
+    let suspensions: Vec<_> = snapshot.suspensions(namespace, name).collect();
     let (outcome, previous) = match &guard.0 {
         Ok(object) => {
             let outcome = match Identity::validate(object, &context.config.reserved) {
-                Ok(identity) => apply(&identity, subject, context).await?,
+                Ok(identity) => apply(&identity, &suspensions, subject, context).await?,
                 Err(invalid) => Outcome::invalid(&invalid),
             };
             (outcome, object.status.clone())
@@ -165,12 +175,9 @@ async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Resul
         }
     };
     let (counts, gated) = context.pods(&subject.agent);
-    let snapshot = context.suspensions.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
-    let suspension = snapshot.suspension(&subject.agent.0, &subject.agent.1);
+    let suspension = suspensions.first().copied();
     if suspension.is_none() {
-        gates::lift(&context.client, &subject.agent.0, &gated, &context.metrics)
-            .await
-            .map_err(Error::LiftGate)?;
+        gates::lift(&context.client, namespace, &gated, &context.metrics).await.map_err(Error::LiftGate)?;
     }
     let of = Of { namespace: &subject.agent.0, name: &subject.agent.1, generation: subject.meta.generation };
     let domain = &context.config.trust_domain;
@@ -202,9 +209,15 @@ async fn tell(
 }
 
 /// Brings the account to what the identity declares.
-async fn apply(identity: &Identity, subject: &Subject<'_>, context: &Context) -> Result<Outcome, Error> {
+async fn apply(
+    identity: &Identity,
+    suspensions: &[&Suspension],
+    subject: &Subject<'_>,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    let suspensions: Vec<_> = suspensions.iter().map(|suspension| suspension.uid.as_str()).collect();
     let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &identity.namespace);
-    let desired = account::build(identity);
+    let desired = account::build(identity, &suspensions);
     let name = account_name(&identity.name);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let observed = accounts.get_opt(&name).await.map_err(Error::ReadAccount)?;
@@ -212,8 +225,8 @@ async fn apply(identity: &Identity, subject: &Subject<'_>, context: &Context) ->
         account_uid: account.metadata.uid.clone().unwrap_or_default(),
     };
     let uid = || observed.as_ref().and_then(|account| account.metadata.uid.clone());
-    let plan = account::plan(&desired, observed.as_ref());
-    if matches!(plan, Plan::Create | Plan::Heal(_))
+    let plan = account::plan(&desired, observed.as_ref(), &suspensions);
+    if matches!(plan, Plan::Create | Plan::Heal(_) | Plan::Replace)
         && let Some(why) = context.retries().refused(&subject.agent, &subject.declared(), Instant::now())
     {
         return Ok(Outcome::Refused { account_uid: uid(), why });
@@ -231,10 +244,24 @@ async fn apply(identity: &Identity, subject: &Subject<'_>, context: &Context) ->
             context.events.publish(&subject.reference(), happening).await;
             Ok(ready(&written))
         }
+        (Plan::Replace, Some(observed)) => {
+            sleep(POLICY_LAG).await;
+            let meta = &observed.metadata;
+            let this_one =
+                Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
+            let once = DeleteParams { preconditions: Some(this_one), ..DeleteParams::default() };
+            context.metrics.wrote("delete", "serviceaccounts");
+            accounts.delete(&name, &once).await.map_err(Error::WriteAccount)?;
+            context.metrics.wrote("create", "serviceaccounts");
+            match accounts.create(&params, &desired).await {
+                Ok(created) => Ok(ready(&created)),
+                Err(error) => refused(error, None, subject, context),
+            }
+        }
         (Plan::Taken, _) => Ok(Outcome::Taken),
         (Plan::AwaitPredecessor, _) => Ok(Outcome::AwaitPredecessor),
         // POST and not apply: an account that appeared meanwhile is a conflict to look at again, not one to adopt.
-        (Plan::Create | Plan::Keep | Plan::Heal(_), _) => {
+        (Plan::Create | Plan::Keep | Plan::Heal(_) | Plan::Replace, _) => {
             context.metrics.wrote("create", "serviceaccounts");
             let created = match accounts.create(&params, &desired).await {
                 Ok(created) => created,

@@ -86,8 +86,18 @@ impl Snapshot {
     }
 
     /// A suspension of the agent `name` of `namespace`, if one is in force: the first by name.
-    pub fn suspension(&self, namespace: &str, name: &str) -> Option<&Suspension> {
-        self.namespaces.get(namespace)?.suspensions.values().find(|suspension| suspension.stops(name))
+    pub fn suspension<'a>(&'a self, namespace: &str, name: &'a str) -> Option<&'a Suspension> {
+        self.suspensions(namespace, name).next()
+    }
+
+    /// Every suspension of the agent `name` of `namespace`.
+    pub fn suspensions<'a>(
+        &'a self,
+        namespace: &str,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a Suspension> + use<'a> {
+        let world = self.namespaces.get(namespace).into_iter();
+        world.flat_map(|world| world.suspensions.values()).filter(move |suspension| suspension.stops(name))
     }
 
     /// Every identity that is valid in itself, in no order.

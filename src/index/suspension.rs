@@ -8,6 +8,8 @@ use crate::api::v1alpha1::AgentSuspension;
 pub struct Suspension {
     /// Name of the object.
     pub name: String,
+    /// Its uid; empty for one that cannot be read.
+    pub uid: String,
     /// The agent; `None` stands for every agent of the namespace.
     pub agent: Option<String>,
     /// Why, in the requester's words; for one that cannot be read, that.
@@ -25,6 +27,7 @@ impl Suspension {
                 let AgentSuspension { metadata, spec } = *object;
                 let suspension = Self {
                     name: metadata.name.unwrap_or_default(),
+                    uid: metadata.uid.unwrap_or_default(),
                     agent: spec.agent_name,
                     reason: spec.reason,
                     requested_by: spec.requested_by,
@@ -34,7 +37,7 @@ impl Suspension {
             Observed::Unreadable { namespace, name, why } => {
                 let reason =
                     format!("it cannot be read, and so suspends every agent of the namespace: {why}");
-                (namespace, Self { name, agent: None, reason, requested_by: None })
+                (namespace, Self { name, uid: String::new(), agent: None, reason, requested_by: None })
             }
         }
     }

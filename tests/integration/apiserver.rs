@@ -149,6 +149,11 @@ impl World {
                 object["status"] = body["status"].take();
                 (200, self.store(&target.resource, object))
             }
+            ("DELETE", Some(old)) if body["preconditions"]["uid"] != old["metadata"]["uid"] => conflict(),
+            ("DELETE", Some(old)) => {
+                self.remove(&target.resource, &key);
+                (200, old)
+            }
             (method, Some(_)) => panic!("{method} {} is not of this server", target.resource),
         }
     }

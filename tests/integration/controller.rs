@@ -105,6 +105,10 @@ fn errors(metrics: &str) -> u64 {
     count(metrics, "deputy_reconciles_total{result=\"error\"}")
 }
 
+fn suspension_uid(server: &ApiServer) -> Value {
+    server.get("agentsuspensions", "s").unwrap()["metadata"]["uid"].clone()
+}
+
 /// How many identities the metrics count.
 fn known(metrics: &str) -> u64 {
     ["False", "True"]
@@ -342,10 +346,16 @@ async fn pods_of_a_suspended_agent_wait_until_the_suspension_is_gone() {
     server.script_always(LIFT, (200, gated.clone()));
     server.put("agentsuspensions", suspension);
     server.put("pods", gated);
+    let before = server.get("serviceaccounts", "agent.a").unwrap()["metadata"]["uid"].clone();
     play(&server, async {
         long().await;
         let asked = server.asked();
-        assert_eq!((writes(&asked), events(&asked)), (vec![STATUS, EVENT], vec!["Suspended"]));
+        // The account is replaced, once, and the tokens issued for it are dead.
+        assert_eq!(writes(&asked), ["DELETE serviceaccounts", CREATE, STATUS, EVENT]);
+        assert_eq!(events(&asked), ["Suspended"]);
+        let account = server.get("serviceaccounts", "agent.a").unwrap();
+        assert_ne!(account["metadata"]["uid"], before);
+        assert_eq!(account["metadata"]["annotations"]["deputy.dev/suspension-uid"], suspension_uid(&server));
         assert_eq!(ready(&server), ("False".into(), "Suspended".into()));
         let suspended = condition(&server, "Suspended");
         assert_eq!(suspended["message"], "suspended by \"dana\" with AgentSuspension \"s\": INC-1");
