@@ -219,11 +219,7 @@ async fn apply(
     let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &identity.namespace);
     let desired = account::build(identity, &suspensions);
     let name = account_name(&identity.name);
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let observed = accounts.get_opt(&name).await.map_err(Error::ReadAccount)?;
-    let ready = |account: &ServiceAccount| Outcome::Ready {
-        account_uid: account.metadata.uid.clone().unwrap_or_default(),
-    };
     let uid = || observed.as_ref().and_then(|account| account.metadata.uid.clone());
     let plan = account::plan(&desired, observed.as_ref(), &suspensions);
     if matches!(plan, Plan::Create | Plan::Heal(_) | Plan::Replace)
@@ -236,7 +232,7 @@ async fn apply(
         (Plan::Heal(fields), Some(observed)) => {
             let healed = account::healed(&desired, observed);
             context.metrics.wrote("update", "serviceaccounts");
-            let written = match accounts.replace(&name, &params, &healed).await {
+            let written = match accounts.replace(&name, &writing(), &healed).await {
                 Ok(written) => written,
                 Err(error) => return refused(error, uid(), subject, context),
             };
@@ -245,32 +241,61 @@ async fn apply(
             Ok(ready(&written))
         }
         (Plan::Replace, Some(observed)) => {
-            sleep(POLICY_LAG).await;
-            let meta = &observed.metadata;
-            let this_one =
-                Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
-            let once = DeleteParams { preconditions: Some(this_one), ..DeleteParams::default() };
-            context.metrics.wrote("delete", "serviceaccounts");
-            accounts.delete(&name, &once).await.map_err(Error::WriteAccount)?;
-            context.metrics.wrote("create", "serviceaccounts");
-            match accounts.create(&params, &desired).await {
-                Ok(created) => Ok(ready(&created)),
-                Err(error) => refused(error, None, subject, context),
-            }
+            remove(&accounts, observed, context).await?;
+            create(&accounts, &desired, subject, context).await
         }
         (Plan::Taken, _) => Ok(Outcome::Taken),
         (Plan::AwaitPredecessor, _) => Ok(Outcome::AwaitPredecessor),
-        // POST and not apply: an account that appeared meanwhile is a conflict to look at again, not one to adopt.
         (Plan::Create | Plan::Keep | Plan::Heal(_) | Plan::Replace, _) => {
-            context.metrics.wrote("create", "serviceaccounts");
-            let created = match accounts.create(&params, &desired).await {
-                Ok(created) => created,
-                Err(error) => return refused(error, None, subject, context),
-            };
-            context.events.publish(&subject.reference(), Happening::AccountCreated { account: name }).await;
-            Ok(ready(&created))
+            let outcome = create(&accounts, &desired, subject, context).await?;
+            if matches!(outcome, Outcome::Ready { .. }) {
+                context
+                    .events
+                    .publish(&subject.reference(), Happening::AccountCreated { account: name })
+                    .await;
+            }
+            Ok(outcome)
         }
     }
+}
+
+fn ready(account: &ServiceAccount) -> Outcome {
+    Outcome::Ready { account_uid: account.metadata.uid.clone().unwrap_or_default() }
+}
+
+fn writing() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+/// POST and not apply: an account that appeared meanwhile is a conflict to look at again, not one to adopt.
+async fn create(
+    accounts: &Api<ServiceAccount>,
+    desired: &ServiceAccount,
+    subject: &Subject<'_>,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    context.metrics.wrote("create", "serviceaccounts");
+    match accounts.create(&writing(), desired).await {
+        Ok(created) => Ok(ready(&created)),
+        Err(error) => refused(error, None, subject, context),
+    }
+}
+
+/// Removes exactly the account that was observed, once the API server holds token requests against the suspension.
+async fn remove(
+    accounts: &Api<ServiceAccount>,
+    observed: &ServiceAccount,
+    context: &Context,
+) -> Result<(), Error> {
+    sleep(POLICY_LAG).await;
+    let ObjectMeta { name, uid, resource_version, .. } = observed.metadata.clone();
+    let this_one = DeleteParams {
+        preconditions: Some(Preconditions { uid, resource_version }),
+        ..DeleteParams::default()
+    };
+    context.metrics.wrote("delete", "serviceaccounts");
+    accounts.delete(&name.unwrap_or_default(), &this_one).await.map_err(Error::WriteAccount)?;
+    Ok(())
 }
 
 /// A refusal is an outcome, told in the status; any other failure is one.

@@ -11,7 +11,7 @@ use crate::{
     metrics::IndexMetrics,
     runtime::{
         client::of_metadata,
-        watch::{config, observed, retried},
+        watch::{List, config, retried},
     },
 };
 use futures::{Stream, StreamExt, stream};
@@ -35,6 +35,10 @@ type Triggers = Vec<ObjectRef<Guarded>>;
 
 fn reference((namespace, name): &Agent) -> ObjectRef<Guarded> {
     ObjectRef::new(name).within(namespace)
+}
+
+fn everyone(known: &Store<Guarded>) -> Triggers {
+    known.state().iter().map(|identity| ObjectRef::from_obj(identity.as_ref())).collect()
 }
 
 /// Identities that appeared or changed. One that went while its pods go on is told of, even if it went while the watch
@@ -104,9 +108,7 @@ pub(super) fn accounts(
                 .collect()
         }
         Event::Init | Event::InitApply(_) => vec![],
-        Event::InitDone => {
-            known.state().iter().map(|identity| ObjectRef::from_obj(identity.as_ref())).collect()
-        }
+        Event::InitDone => everyone(&known),
     })
 }
 
@@ -119,45 +121,24 @@ pub(super) fn suspensions(
 ) -> impl Stream<Item = (Triggers, bool)> + use<> {
     let api: Api<DeserializeGuard<AgentSuspension>> = Api::all(client);
     let events = retried(watcher(api, config()), "agentsuspensions", metrics);
-    let mut listed = vec![];
+    let mut list = List::default();
     events.map(move |event| {
         let complete = matches!(event, Event::InitDone);
-        let mut index = context.suspensions.lock().unwrap_or_else(PoisonError::into_inner);
-        let namespace = match event {
-            Event::Apply(suspension) => {
-                let namespace = suspension.namespace();
-                index.apply_suspension(observed(suspension));
-                namespace
-            }
-            Event::Delete(suspension) => {
-                let namespace = suspension.namespace();
-                index.delete_suspension(namespace.as_deref().unwrap_or_default(), &suspension.name_any());
-                namespace
-            }
-            Event::Init => {
-                listed.clear();
-                return (vec![], false);
-            }
-            Event::InitApply(suspension) => {
-                listed.push(observed(suspension));
-                return (vec![], false);
-            }
-            Event::InitDone => {
-                index.reset_suspensions(std::mem::take(&mut listed));
-                None
-            }
+        let is_part = matches!(event, Event::Init | Event::InitApply(_));
+        let namespace = match &event {
+            Event::Apply(suspension) | Event::Delete(suspension) => suspension.namespace(),
+            Event::Init | Event::InitApply(_) | Event::InitDone => None,
         };
+        let mut index = context.suspensions.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = list.take(&mut index, Ok(event));
+        // A list takes effect when it is whole.
+        if is_part || !changed {
+            return (vec![], false);
+        }
         // Of the whole namespace, or after a list of the whole cluster: what nothing changed for costs one read.
-        let is_meant = |identity: &ObjectRef<Guarded>| namespace.is_none() || identity.namespace == namespace;
-        let identities = known.state();
-        (
-            identities
-                .iter()
-                .map(|identity| ObjectRef::from_obj(identity.as_ref()))
-                .filter(is_meant)
-                .collect(),
-            complete,
-        )
+        let mut triggers = everyone(&known);
+        triggers.retain(|identity| namespace.is_none() || identity.namespace == namespace);
+        (triggers, complete)
     })
 }
 

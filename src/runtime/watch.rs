@@ -113,7 +113,8 @@ impl Lists {
 }
 
 /// A list on its way, and the state of its watch.
-struct List<T> {
+#[derive(Debug)]
+pub struct List<T> {
     items: Vec<T>,
     /// Whether one was ever complete.
     complete: bool,
@@ -129,8 +130,8 @@ impl<T> Default for List<T> {
 }
 
 impl<K: Indexed> List<K> {
-    /// Whether a new snapshot was made.
-    fn take(&mut self, index: &mut Index, event: Result<Event<K>, Broken>) -> bool {
+    /// Puts what a watch delivered into `index`; returns whether a new snapshot was made.
+    pub fn take(&mut self, index: &mut Index, event: Result<Event<K>, Broken>) -> bool {
         let Ok(event) = event else {
             // What was known is still the last that was.
             self.whole = false;
@@ -156,14 +157,17 @@ impl<K: Indexed> List<K> {
 }
 
 /// A kind the index is made from.
-trait Indexed: Resource<DynamicType = ()> {
+pub trait Indexed: Resource<DynamicType = ()> {
     /// Whether the index has a use for it. Whoever may create accounts may create many that are nobody's business here.
     fn is_kept(&self) -> bool {
         true
     }
 
+    /// It appeared or changed.
     fn apply(self, index: &mut Index);
+    /// It is gone.
     fn delete(index: &mut Index, namespace: &str, name: &str);
+    /// The full list: what is not in it is gone.
     fn reset(index: &mut Index, all: Vec<Self>)
     where
         Self: Sized;
@@ -216,7 +220,7 @@ impl Indexed for Lean<ServiceAccount> {
 }
 
 /// An object as it came over the watch: readable, or at least named.
-pub fn observed<K>(guard: DeserializeGuard<K>) -> Observed<K> {
+fn observed<K>(guard: DeserializeGuard<K>) -> Observed<K> {
     match guard.0 {
         Ok(object) => Observed::Object(Box::new(object)),
         Err(invalid) => Observed::Unreadable {
@@ -265,13 +269,17 @@ where
                     Some((Ok(event), State::Open(stream, pause)))
                 }
                 Err(error) => {
-                    tracing::warn!(resource, %error, "watch failed and will be tried again");
-                    metrics.watch_failed(resource);
+                    failed(resource, &error, &metrics);
                     Some((Err(Broken), State::Pausing(pause)))
                 }
             }
         }
     })
+}
+
+fn failed(resource: &'static str, error: &watcher::Error, metrics: &IndexMetrics) {
+    tracing::warn!(resource, %error, "watch failed and will be tried again");
+    metrics.watch_failed(resource);
 }
 
 /// A watch's events without its errors: those are logged and counted, and the watch goes on after a pause that grows.
@@ -282,12 +290,7 @@ pub fn retried<T, S: Stream<Item = watcher::Result<T>>>(
 ) -> impl Stream<Item = T> + use<T, S> {
     let metrics = Arc::clone(metrics);
     stream.default_backoff().filter_map(move |item| {
-        let event = item
-            .inspect_err(|error| {
-                tracing::warn!(resource, %error, "watch failed and will be tried again");
-                metrics.watch_failed(resource);
-            })
-            .ok();
+        let event = item.inspect_err(|error| failed(resource, error, &metrics)).ok();
         std::future::ready(event)
     })
 }
