@@ -130,6 +130,12 @@ fn permits_stop_when_the_api_server_hangs_and_resume_when_it_is_back() {
 fn idle_connections_keep_nobody_out() {
     let ns = Namespace::new();
     ns.agent("a");
+    let restarts = || -> Vec<Value> {
+        let pods = replicas("webhook").into_iter();
+        pods.map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].clone()).collect()
+    };
+    // A machine that was switched off has started them again.
+    let before = restarts();
     // The server closes what asks for nothing after five seconds: each comes again before.
     let hold =
         "for n in $(seq 600); do (while :; do sleep 4 | nc $IP $PORT >/dev/null 2>&1; done) & done; sleep 60";
@@ -155,8 +161,9 @@ fn idle_connections_keep_nobody_out() {
     }
     for pod in replicas("webhook") {
         let status = &pod["status"]["containerStatuses"][0];
-        assert_eq!((&status["ready"], &status["restartCount"]), (&json!(true), &json!(0)), "{status}");
+        assert_eq!(status["ready"], true, "{status}");
     }
+    assert_eq!(restarts(), before);
     figure(&format!("crowd of idle connections: {asked} pods admitted in 20 s, none refused"));
 }
 
