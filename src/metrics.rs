@@ -105,13 +105,15 @@ fn prometheus_text(open_metrics: &str) -> Result<String, fmt::Error> {
 /// What a review was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Webhook {
+    /// `/validate-foreign`
+    Foreign,
     /// `/mutate`
     Mutate,
     /// `/validate`
     Validate,
 }
 
-label_values!(Webhook { Mutate => "mutate", Validate => "validate" });
+label_values!(Webhook { Foreign => "validate-foreign", Mutate => "mutate", Validate => "validate" });
 
 /// How a review ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -415,6 +417,11 @@ struct WriteLabels {
     resource: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
 /// What the controller counts.
 #[derive(Debug)]
 pub struct ControllerMetrics {
@@ -422,6 +429,7 @@ pub struct ControllerMetrics {
     reconciles: Family<ResultLabels, Counter>,
     duration: Histogram,
     writes: Family<WriteLabels, Counter>,
+    claims: Family<StateLabels, Gauge>,
     /// The certificates the controller keeps.
     pub certificates: Arc<CertificateMetrics>,
 }
@@ -434,6 +442,7 @@ impl ControllerMetrics {
             reconciles: Family::default(),
             duration: Histogram::new(RECONCILE_BUCKETS),
             writes: Family::default(),
+            claims: Family::default(),
             certificates: CertificateMetrics::register(metrics),
         };
         let registry = &mut metrics.registry;
@@ -453,6 +462,11 @@ impl ControllerMetrics {
             "Writes to the API server by verb and resource",
             new.writes.clone(),
         );
+        registry.register(
+            "deputy_credential_claims",
+            "CredentialClaims by state: held, or released and not free yet",
+            new.claims.clone(),
+        );
         Arc::new(new)
     }
 
@@ -460,6 +474,14 @@ impl ControllerMetrics {
     pub fn identities(&self, condition: &'static str, status: &'static str, count: usize) {
         let gauge = self.identities.get_or_create(&ConditionLabels { condition, status });
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// This many claims are held, and this many released.
+    pub fn claims(&self, held: usize, released: usize) {
+        for (state, count) in [("held", held), ("released", released)] {
+            let gauge = self.claims.get_or_create(&StateLabels { state });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// A reconcile ended with `result` after `took`.

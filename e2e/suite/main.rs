@@ -12,6 +12,7 @@
 )]
 
 mod conditions;
+mod credentials;
 mod identities;
 mod own_cluster;
 mod pods;

@@ -19,6 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use k8s_openapi::jiff::Timestamp;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -75,10 +76,12 @@ pub struct Webhook {
     intake: Intake,
     waiting: Semaphore,
     wait: Duration,
+    clock: fn() -> Timestamp,
 }
 
 impl Webhook {
-    /// A webhook that decides on the newest of `snapshots`, and permits as long as `freshness` allows.
+    /// A webhook that decides on the newest of `snapshots` at the time `clock` says, and permits as long as `freshness`
+    /// allows.
     pub fn new(
         snapshots: watch::Receiver<Arc<Snapshot>>,
         freshness: watch::Receiver<Freshness>,
@@ -86,6 +89,7 @@ impl Webhook {
         trust_domain: TrustDomain,
         metrics: Arc<AdmissionMetrics>,
         limits: Limits,
+        clock: fn() -> Timestamp,
     ) -> Self {
         let waiting = Semaphore::new(limits.waiting_bytes / 1024);
         let wait = limits.mutation_wait;
@@ -98,13 +102,15 @@ impl Webhook {
             intake: Intake::new(limits),
             waiting,
             wait,
+            clock,
         }
     }
 }
 
-/// The routes `/mutate` and `/validate`.
+/// The routes `/mutate`, `/validate` and `/validate-foreign`: for pods that are no agent's, and need not be.
 pub fn router(webhook: Arc<Webhook>) -> Router {
     Router::new()
+        .route("/validate-foreign", post(serve_foreign))
         .route("/mutate", post(serve_mutate))
         .route("/validate", post(serve_validate))
         .with_state(webhook)
@@ -116,6 +122,10 @@ async fn serve_mutate(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, b
 
 async fn serve_validate(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: Body) -> Response {
     webhook.serve(metrics::Webhook::Validate, &headers, body).await
+}
+
+async fn serve_foreign(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: Body) -> Response {
+    webhook.serve(metrics::Webhook::Foreign, &headers, body).await
 }
 
 /// A review that is one, but could not be judged.
@@ -219,7 +229,15 @@ impl Webhook {
         match kind {
             metrics::Webhook::Mutate if request.creates_pod() => self.mutate(request, patience).await,
             metrics::Webhook::Validate if request.creates_pod() => self.validate(request, patience).await,
-            metrics::Webhook::Validate if request.adds_debug_containers() => self.validate_debug(request),
+            metrics::Webhook::Validate if request.adds_debug_containers() => {
+                self.validate_once(request, Subject::DebugContainers)
+            }
+            metrics::Webhook::Foreign if request.creates_pod() => {
+                self.validate_once(request, Subject::ForeignPod)
+            }
+            metrics::Webhook::Foreign if request.adds_debug_containers() => {
+                self.validate_once(request, Subject::ForeignDebugContainers)
+            }
             _ => Err(Unjudged::Unexpected),
         }
     }
@@ -249,7 +267,9 @@ impl Webhook {
         let Request { object, namespace, .. } = request;
         loop {
             let snapshot = patience.snapshot();
-            let admission = guarded(|| admit(object, namespace, Subject::Pod, &snapshot, &self.settings))?;
+            let now = (self.clock)();
+            let admission =
+                guarded(|| admit(object, namespace, Subject::Pod, &snapshot, now, &self.settings))?;
             if !admission.is_denied() {
                 let answer = self.allow(request, &admission.findings, admission.identity, &snapshot);
                 return Ok((Verdict::Allowed, answer));
@@ -260,11 +280,12 @@ impl Webhook {
         }
     }
 
-    fn validate_debug(&self, request: &Request) -> Result<Judged, Unjudged> {
+    /// Judges what nothing that is on its way could make right.
+    fn validate_once(&self, request: &Request, subject: Subject) -> Result<Judged, Unjudged> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let Request { object, namespace, .. } = request;
-        let admission =
-            guarded(|| admit(object, namespace, Subject::DebugContainers, &snapshot, &self.settings))?;
+        let now = (self.clock)();
+        let admission = guarded(|| admit(object, namespace, subject, &snapshot, now, &self.settings))?;
         if admission.is_denied() {
             return Ok(self.deny(request, &admission.findings, admission.identity, &snapshot));
         }

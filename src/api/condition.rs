@@ -4,6 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The spec is valid and within bounds that no schema can state.
 pub const ACCEPTED: &str = "Accepted";
+/// The identity holds every static credential it declares.
+pub const CREDENTIALS_CLAIMED: &str = "CredentialsClaimed";
+/// A declared static credential ends within a fortnight, or has ended.
+pub const CREDENTIALS_EXPIRING: &str = "CredentialsExpiring";
 /// The agent can run: the spec is accepted and its account exists as declared.
 pub const READY: &str = "Ready";
 /// Somebody switched the agent off.
@@ -25,6 +29,20 @@ pub mod reason {
     pub const ACCOUNT_REFUSED: &str = "AccountRefused";
     /// `Ready=False`: a ServiceAccount of that name exists which this identity does not own.
     pub const ACCOUNT_TAKEN: &str = "AccountTaken";
+    /// `CredentialsClaimed=True`: it holds all it declares.
+    pub const CLAIMED: &str = "Claimed";
+    /// `CredentialsClaimed=False`, and `Ready=False`: a claim is on its way.
+    pub const CLAIM_PENDING: &str = "ClaimPending";
+    /// `CredentialsClaimed=False`, and `Ready=False`: another identity holds what it declares.
+    pub const HELD_BY_ANOTHER: &str = "HeldByAnother";
+    /// `CredentialsClaimed=False`, and `Ready=False`: nothing keeps other pods of the namespace from what it declares.
+    pub const NAMESPACE_NOT_ENFORCED: &str = "NamespaceNotEnforced";
+    /// `CredentialsExpiring=True`: a credential ends within a fortnight.
+    pub const EXPIRES_SOON: &str = "ExpiresSoon";
+    /// `CredentialsExpiring=True`, and `Ready=False`: a credential has ended.
+    pub const EXPIRED: &str = "Expired";
+    /// `CredentialsExpiring=False`: none ends within a fortnight.
+    pub const NOT_EXPIRING: &str = "NotExpiring";
     /// `Suspended=True`, and `Ready=False`: an `AgentSuspension` names the agent, or all of its namespace.
     pub const SUSPENDED: &str = "Suspended";
     /// `Suspended=False`: no suspension is in force.

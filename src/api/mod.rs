@@ -35,7 +35,11 @@ pub const SUSPENSION_UID_ANNOTATION: &str = "deputy.dev/suspension-uid";
 /// Annotation on pods that carry [`SUSPENDED_GATE`]: a watch of metadata shows it.
 pub const GATED_ANNOTATION: &str = "deputy.dev/gated";
 
-/// Label on namespaces that says how far Deputy's admission reaches there; `all`: every pod must be an agent's.
+/// Annotation on a `CredentialClaim` that somebody deleted and the controller put back: its holder lost it, and comes last.
+pub const TAKEN_AWAY_ANNOTATION: &str = "deputy.dev/taken-away";
+
+/// Label on namespaces that says how far Deputy's admission reaches there; `agents`: no pod but its holder's may name a
+/// claimed Secret; `all`: that, and every pod must be an agent's.
 pub const ENFORCE_LABEL: &str = "deputy.dev/enforce";
 
 /// Prefix of managed ServiceAccount names. Reserved cluster-wide: only the controller writes such accounts.

@@ -12,7 +12,7 @@ use crate::{
 use anyhow::{Context as _, bail};
 use axum_server::Handle;
 use clap::Args;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// Reconciles AgentIdentities.
@@ -23,16 +23,26 @@ pub(super) struct Options {
     /// Name of this pod, as events show it
     #[arg(long, env = "POD_NAME", default_value = "deputy-controller")]
     instance: String,
+    /// Seconds a webhook's view of the cluster may be old: its --freshness-bound-seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=60))]
+    freshness_bound_seconds: u64,
+    /// Seconds the API server may take for a request: its --request-timeout
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    request_timeout_seconds: u64,
 }
+
+/// What the quiet period of a claim is longer by than what it must outlast: for the API server's own clock and caches.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Runs until asked to stop.
 pub(super) async fn run(options: Options) -> anyhow::Result<()> {
-    let Options { process, instance } = options;
+    let Options { process, instance, freshness_bound_seconds, request_timeout_seconds } = options;
     log::init(process.log_format, &process.log_level)?;
     let config = controller::Config {
-        reserved: process.reserved_audiences()?,
+        declarable: process.declarable()?,
         trust_domain: process.trust_domain,
         instance,
+        claim_quiet: Duration::from_secs(freshness_bound_seconds + request_timeout_seconds) + MARGIN,
     };
     let kept = certificates::Config { namespace: process.namespace, fullname: process.fullname };
     let client = client::connect().await?;

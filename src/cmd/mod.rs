@@ -8,7 +8,7 @@ mod webhook;
 
 use crate::{
     identity::TrustDomain,
-    index::ReservedAudiences,
+    index::{Declarable, ReservedAudiences},
     runtime::{audiences, freshness, log},
 };
 use clap::{Args, Parser, Subcommand};
@@ -17,6 +17,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,7 +32,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Reconcile AgentIdentities into ServiceAccounts, and keep the webhook's certificates
-    Controller(controller::Options),
+    Controller(Box<controller::Options>),
     /// Admit agents' pods
     Webhook(Box<webhook::Options>),
     /// Print the CustomResourceDefinitions
@@ -60,6 +61,9 @@ struct ProcessOptions {
     /// An audience of the API server; by default those of this pod's own token
     #[arg(long = "api-audience", value_name = "AUDIENCE")]
     api_audiences: Vec<String>,
+    /// An annotation by which an identity's account may be mapped to a role of a cloud
+    #[arg(long = "cloud-role-annotation", value_name = "KEY")]
+    cloud_role_annotations: Vec<String>,
     /// Form of log lines
     #[arg(long, default_value = "json")]
     log_format: log::Format,
@@ -109,6 +113,11 @@ impl FreshnessOptions {
 }
 
 impl ProcessOptions {
+    fn declarable(&self) -> Result<Declarable, audiences::Error> {
+        let cloud_role_annotations = Arc::new(self.cloud_role_annotations.iter().cloned().collect());
+        Ok(Declarable { reserved: self.reserved_audiences()?, cloud_role_annotations })
+    }
+
     fn reserved_audiences(&self) -> Result<ReservedAudiences, audiences::Error> {
         if self.api_audiences.is_empty() {
             Ok(audiences::read(Path::new(audiences::TOKEN_PATH))?.into_iter().collect())
@@ -122,7 +131,7 @@ impl Cli {
     /// Runs the command, and says how the process should end.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
-            Command::Controller(options) => block_on(controller::run(options)),
+            Command::Controller(options) => block_on(controller::run(*options)),
             Command::Webhook(options) => block_on(webhook::run(*options)),
             Command::Crds(options) => crds::text(&options).and_then(|text| print(&text)),
             Command::Rules(options) => print(&rules::text(&options)),

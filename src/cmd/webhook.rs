@@ -8,7 +8,7 @@ use crate::{
     policy::{KnownKinds, Settings},
     runtime::{
         admin::{self, Check},
-        client, log, server, shutdown, tls,
+        client, clock, log, server, shutdown, tls,
     },
 };
 use anyhow::{Context as _, bail};
@@ -85,7 +85,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let admission_metrics = AdmissionMetrics::register(&mut metrics);
 
     let proving = options.freshness.config(process, "deputy-webhook")?;
-    let index = Index::new(settings.reserved.clone());
+    let index = Index::new(process.declarable()?);
     let (view, kept) = View::new(&client, index, proving, &mut metrics, &watch_metrics);
     let (loaded, is_loaded) = watch::channel(false);
     let (serving, is_serving) = watch::channel(true);
@@ -101,6 +101,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         process.trust_domain.clone(),
         admission_metrics,
         options.limits(),
+        clock::now,
     );
 
     let resolver = Arc::new(tls::Resolver::default());

@@ -1,8 +1,8 @@
 //! Events a person can act on. Each is published once, at the transition it tells of.
 
-use super::{pods::Agent, status::Outcome};
+use super::pods::Agent;
 use crate::api::{
-    condition::{READY, SUSPENDED, reason},
+    condition::{READY, STALLED, SUSPENDED},
     v1alpha1::{AgentIdentity, AgentIdentityStatus},
 };
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -32,24 +32,18 @@ pub(super) enum Happening {
         active: usize,
     },
     /// The identity cannot be served until a person acts: reason and message of its Ready condition.
-    Stalled(&'static str, String),
+    Stalled(String, String),
+    /// A credential ends soon or has ended: reason and message of the condition.
+    CredentialsExpiring(String, String),
 }
 
 impl Happening {
     /// What there is to say when the Ready condition's reason changes.
-    pub(super) fn of(outcome: &Outcome, account: &str, status: &AgentIdentityStatus) -> Option<Self> {
-        let message = || {
-            let ready = status.conditions.iter().find(|c| c.type_ == READY);
-            ready.map_or_else(|| account.to_owned(), |c| c.message.clone())
-        };
-        let is_suspended = status.conditions.iter().any(|c| c.type_ == SUSPENDED && c.status == "True");
-        match outcome {
-            Outcome::Ready { .. } if is_suspended => Some(Self::Stalled(reason::SUSPENDED, message())),
-            Outcome::Refused { .. } => Some(Self::Stalled(reason::ACCOUNT_REFUSED, message())),
-            Outcome::Taken => Some(Self::Stalled(reason::ACCOUNT_TAKEN, message())),
-            Outcome::Invalid(reason, _) => Some(Self::Stalled(reason, message())),
-            Outcome::Ready { .. } | Outcome::AwaitPredecessor => None,
-        }
+    pub(super) fn of(status: &AgentIdentityStatus) -> Option<Self> {
+        let holds = |type_| status.conditions.iter().any(|c| c.type_ == type_ && c.status == "True");
+        let ready = status.conditions.iter().find(|c| c.type_ == READY)?;
+        (holds(STALLED) || holds(SUSPENDED))
+            .then(|| Self::Stalled(ready.reason.clone(), ready.message.clone()))
     }
 
     fn event(self) -> Event {
@@ -70,7 +64,9 @@ impl Happening {
                 );
                 (EventType::Warning, "AgentPodsOrphaned", note)
             }
-            Self::Stalled(reason, message) => (EventType::Warning, reason, message),
+            Self::Stalled(ref reason, message) | Self::CredentialsExpiring(ref reason, message) => {
+                (EventType::Warning, reason.as_str(), message)
+            }
         };
         // The API server refuses notes of more than a kilobyte.
         let note = note.chars().take(900).collect();
@@ -126,7 +122,7 @@ mod tests {
             healed.event().note.unwrap(),
             "ServiceAccount \"agent.a\" had been changed and was put right: imagePullSecrets; change the AgentIdentity instead"
         );
-        let long = Happening::Stalled("Invalid", "x".repeat(5000)).event();
+        let long = Happening::Stalled("Invalid".into(), "x".repeat(5000)).event();
         assert_eq!(long.note.unwrap().len(), 900);
     }
 }

@@ -6,18 +6,20 @@
 use super::{
     Config,
     account::{self, Plan},
+    claims::{self, Claims, Holdings},
+    credentials::{self, Credentials},
     events::{self, Events, Happening},
     gates,
     pods::{Agent, Pods},
     refusal,
     retries::{Declared, Retries},
-    status::{self, Of, Outcome},
+    status::{self, Circumstances, Of, Outcome},
     tally::Tally,
 };
 use crate::{
     api::{
         FIELD_MANAGER,
-        condition::reason,
+        condition::{CREDENTIALS_EXPIRING, READY, reason},
         v1alpha1::{AgentIdentity, AgentIdentityStatus, PodCounts},
     },
     identity::account_name,
@@ -28,6 +30,7 @@ use crate::{
 use k8s_openapi::{
     api::core::v1::{ObjectReference, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource,
@@ -52,9 +55,13 @@ pub(super) type Guarded = DeserializeGuard<AgentIdentity>;
 /// token requests against it; a token issued for the new account before that would outlive the switch.
 const POLICY_LAG: Duration = Duration::from_secs(1);
 
+/// The longest pause a reconcile is put off by: timers are not made for years.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// What a reconcile works with.
 pub(super) struct Context {
     pub(super) client: Client,
+    pub(super) claims: Claims,
     pub(super) config: Config,
     pub(super) events: Events,
     pub(super) metrics: Arc<ControllerMetrics>,
@@ -74,6 +81,8 @@ pub(super) enum Error {
     WriteAccount(#[source] kube::Error),
     #[error("cannot read the identity: {0}")]
     ReadIdentity(#[source] kube::Error),
+    #[error("cannot list the pods that use a credential: {0}")]
+    ListPods(#[source] kube::Error),
     #[error("cannot lift the gate of a pod: {0}")]
     LiftGate(#[source] kube::Error),
     #[error("cannot write the status: {0}")]
@@ -86,6 +95,7 @@ impl Error {
             Self::ReadAccount(e)
             | Self::WriteAccount(e)
             | Self::ReadIdentity(e)
+            | Self::ListPods(e)
             | Self::LiftGate(e)
             | Self::WriteStatus(e) => e,
         }
@@ -128,21 +138,25 @@ pub(super) async fn reconcile(guard: Arc<Guarded>, context: Arc<Context>) -> Res
             tracing::debug!(%error, "nothing left to do");
             // It may have gone while we looked at it, and its deletion been seen before we counted it.
             context.forget(&subject.agent);
-            Ok(None)
+            Ok(Next::Watched)
         }
         other => other,
     };
     let word = match &result {
-        Ok(None) => "success",
-        Ok(Some(_)) => "refused",
+        Ok(Next::Watched | Next::At(_)) => "success",
+        Ok(Next::Refused(_)) => "refused",
         Err(_) => "error",
     };
     context.metrics.reconciled(word, started.elapsed());
-    result.map(|again| {
-        again.unwrap_or_else(|| {
-            context.retries().forget(&subject.agent);
-            Action::await_change()
-        })
+    result.map(|next| {
+        if let Next::Refused(pause) = next {
+            return Action::requeue(pause);
+        }
+        context.retries().forget(&subject.agent);
+        match next {
+            Next::At(pause) => Action::requeue(pause.min(LONGEST)),
+            Next::Refused(_) | Next::Watched => Action::await_change(),
+        }
     })
 }
 
@@ -153,25 +167,40 @@ pub(super) fn error_policy(guard: Arc<Guarded>, error: &Error, context: Arc<Cont
     Action::requeue(context.retries().failed(&agent))
 }
 
-/// Returns when to look again if the account is refused; anything else that may change is watched.
-async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Result<Option<Action>, Error> {
+/// What brings a reconcile back.
+enum Next {
+    /// A time at which something else is to be said.
+    At(Duration),
+    /// The account was refused: after this pause.
+    Refused(Duration),
+    /// Only what is watched.
+    Watched,
+}
+
+async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Result<Next, Error> {
     if subject.meta.deletion_timestamp.is_some() {
-        return Ok(None);
+        return Ok(Next::Watched);
     }
     let snapshot = context.suspensions.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
     let (namespace, name) = &subject.agent;
     let suspensions: Vec<_> = snapshot.suspensions(namespace, name).collect();
-    let (outcome, previous) = match &guard.0 {
+    let now = clock::now();
+    let (outcome, credentials, previous) = match &guard.0 {
         Ok(object) => {
-            let outcome = match Identity::validate(object, &context.config.reserved) {
-                Ok(identity) => apply(&identity, &suspensions, subject, context).await?,
-                Err(invalid) => Outcome::invalid(&invalid),
+            let (outcome, credentials) = match Identity::validate(object, &context.config.declarable) {
+                Ok(identity) => {
+                    let holdings = context.claims.holdings(&identity);
+                    let outcome = apply(&identity, &holdings, &suspensions, subject, context).await?;
+                    (outcome, look_at_credentials(&identity, &holdings, now, context).await?)
+                }
+                Err(invalid) => (Outcome::invalid(&invalid), Credentials::default()),
             };
-            (outcome, object.status.clone())
+            (outcome, credentials, object.status.clone())
         }
         Err(unreadable) => {
             let message = format!("the object cannot be read: {}", unreadable.error);
-            (Outcome::Invalid(reason::INVALID, message), stored_status(subject, context).await?)
+            let outcome = Outcome::Invalid(reason::INVALID, message);
+            (outcome, Credentials::default(), stored_status(subject, context).await?)
         }
     };
     let (counts, gated) = context.pods(&subject.agent);
@@ -181,29 +210,62 @@ async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Resul
     }
     let of = Of { namespace: &subject.agent.0, name: &subject.agent.1, generation: subject.meta.generation };
     let domain = &context.config.trust_domain;
-    let next =
-        status::status(of, &outcome, suspension, counts, domain, previous.as_ref(), &Time(clock::now()));
+    let circumstances = Circumstances { credentials: &credentials, suspension, pods: counts };
+    let next = status::status(of, &outcome, circumstances, domain, previous.as_ref(), &Time(now));
     context.count(&subject.agent, &next);
     if previous.as_ref() != Some(&next) {
         write_status(subject, context, &next).await?;
-        tell(&outcome, previous.as_ref(), &next, subject, context).await;
+        tell(previous.as_ref(), &next, subject, context).await;
     }
-    let again = matches!(outcome, Outcome::Refused { .. })
-        .then(|| Action::requeue(context.retries().pause(&subject.agent, Instant::now())));
-    Ok(again)
+    if matches!(outcome, Outcome::Refused { .. }) {
+        return Ok(Next::Refused(context.retries().pause(&subject.agent, Instant::now())));
+    }
+    Ok(credentials.next_change.map_or(Next::Watched, Next::At))
+}
+
+/// What there is to say of the credentials: which are held, and which end.
+async fn look_at_credentials(
+    identity: &Identity,
+    holdings: &Holdings,
+    now: Timestamp,
+    context: &Context,
+) -> Result<Credentials, Error> {
+    let mut ends = vec![];
+    for ending in credentials::ending(&identity.credentials, now) {
+        // Those that run on are told, not ended.
+        let users = if ending.is_over {
+            let Identity { namespace, name, .. } = identity;
+            let asked = claims::users_of(&context.client, namespace, name, ending.secret).await;
+            Some(asked.map_err(Error::ListPods)?)
+        } else {
+            None
+        };
+        ends.push((ending, users));
+    }
+    let verdict = holdings.verdict(&identity.namespace);
+    Ok(Credentials::new(verdict, &ends, credentials::next_change(&identity.credentials, now)))
 }
 
 /// Publishes what a person should know of a change of the status.
 async fn tell(
-    outcome: &Outcome,
     previous: Option<&AgentIdentityStatus>,
     next: &AgentIdentityStatus,
     subject: &Subject<'_>,
     context: &Context,
 ) {
-    if status::ready_reason(previous) != status::ready_reason(Some(next))
-        && let Some(happening) = Happening::of(outcome, &account_name(&subject.agent.1), next)
+    let changed = |type_| {
+        let reason = status::reason_of(type_, Some(next));
+        (reason != status::reason_of(type_, previous)).then_some(reason?)
+    };
+    if changed(READY).is_some()
+        && let Some(happening) = Happening::of(next)
     {
+        context.events.publish(&subject.reference(), happening).await;
+    }
+    if let Some(reason) = changed(CREDENTIALS_EXPIRING).filter(|reason| *reason != reason::NOT_EXPIRING) {
+        let condition = next.conditions.iter().find(|c| c.type_ == CREDENTIALS_EXPIRING);
+        let message = condition.map(|c| c.message.clone()).unwrap_or_default();
+        let happening = Happening::CredentialsExpiring(reason.to_owned(), message);
         context.events.publish(&subject.reference(), happening).await;
     }
 }
@@ -211,17 +273,20 @@ async fn tell(
 /// Brings the account to what the identity declares.
 async fn apply(
     identity: &Identity,
+    holdings: &Holdings,
     suspensions: &[&Suspension],
     subject: &Subject<'_>,
     context: &Context,
 ) -> Result<Outcome, Error> {
     let suspensions: Vec<_> = suspensions.iter().map(|suspension| suspension.uid.as_str()).collect();
     let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &identity.namespace);
-    let desired = account::build(identity, &suspensions);
+    let roles: Vec<_> = holdings.roles().collect();
+    let role_keys = &context.config.declarable.cloud_role_annotations;
+    let desired = account::build(identity, &roles, &suspensions);
     let name = account_name(&identity.name);
     let observed = accounts.get_opt(&name).await.map_err(Error::ReadAccount)?;
     let uid = || observed.as_ref().and_then(|account| account.metadata.uid.clone());
-    let plan = account::plan(&desired, observed.as_ref(), &suspensions);
+    let plan = account::plan(&desired, observed.as_ref(), &suspensions, role_keys);
     if matches!(plan, Plan::Create | Plan::Heal(_) | Plan::Replace)
         && let Some(why) = context.retries().refused(&subject.agent, &subject.declared(), Instant::now())
     {
@@ -230,7 +295,7 @@ async fn apply(
     match (plan, &observed) {
         (Plan::Keep, Some(observed)) => Ok(ready(observed)),
         (Plan::Heal(fields), Some(observed)) => {
-            let healed = account::healed(&desired, observed);
+            let healed = account::healed(&desired, observed, role_keys);
             context.metrics.wrote("update", "serviceaccounts");
             let written = match accounts.replace(&name, &writing(), &healed).await {
                 Ok(written) => written,

@@ -5,6 +5,8 @@
 
 mod account;
 pub mod certificates;
+mod claims;
+mod credentials;
 mod events;
 mod gates;
 mod identities;
@@ -17,9 +19,10 @@ mod triggers;
 
 use crate::{
     identity::TrustDomain,
-    index::{Index, ReservedAudiences},
+    index::{Declarable, Index},
     metrics::{ControllerMetrics, IndexMetrics},
 };
+use claims::Claims;
 use events::Events;
 use futures::{Stream, StreamExt};
 use identities::{Context, Guarded};
@@ -45,10 +48,13 @@ const CONCURRENCY: u16 = 16;
 pub struct Config {
     /// Trust domain of the principals in statuses.
     pub trust_domain: TrustDomain,
-    /// Audiences no declared token may have.
-    pub reserved: ReservedAudiences,
+    /// What identities may declare.
+    pub declarable: Declarable,
     /// Name of this pod, as events show it.
     pub instance: String,
+    /// How long after a claim is released nothing is asked of it: longer than a webhook's view may be old and a request to
+    /// the API server may take together.
+    pub claim_quiet: Duration,
 }
 
 /// Reconciles identities for ever; `synced` turns true once every watch has delivered its first list.
@@ -64,10 +70,11 @@ pub async fn run(
     let context = Arc::new(Context {
         events: Events::new(client.clone(), config.instance.clone()),
         client: client.clone(),
+        claims: Claims::new(config.claim_quiet),
         config,
         metrics,
         pods: Mutex::default(),
-        suspensions: Mutex::new(Index::new(ReservedAudiences::default())),
+        suspensions: Mutex::new(Index::new(Declarable::default())),
         retries: Mutex::default(),
         tally: Mutex::default(),
     });
@@ -79,6 +86,12 @@ pub async fn run(
     let mut suspensions =
         triggers::suspensions(client.clone(), store.clone(), Arc::clone(&context), &watches).boxed();
     until_listed(&mut suspensions).await;
+    // And claims, or every identity that holds one would look for a moment as if it did not.
+    let mut claims = triggers::claims(client.clone(), store.clone(), Arc::clone(&context), &watches).boxed();
+    until_listed(&mut claims).await;
+    let mut namespaces = triggers::namespaces(&client, store.clone(), Arc::clone(&context), &watches).boxed();
+    until_listed(&mut namespaces).await;
+    let (tell, told) = futures::channel::mpsc::unbounded();
     let queue = triggers::queue(
         vec![
             triggers::identities(client.clone(), (store.clone(), writer), Arc::clone(&context), &watches)
@@ -86,11 +99,15 @@ pub async fn run(
             triggers::accounts(client, store.clone(), &watches).boxed(),
             pods.map(|(changed, _)| changed).boxed(),
             suspensions.map(|(changed, _)| changed).boxed(),
+            claims.map(|(changed, _)| changed).boxed(),
+            namespaces.map(|(changed, _)| changed).boxed(),
+            told.boxed(),
         ],
         PAUSE,
     );
     let config = controller::Config::default().concurrency(CONCURRENCY);
     let listed = store.clone();
+    let keeper = claims::keep(store.clone(), Arc::clone(&context), tell);
     let reconciles = controller::applier(
         |guard, context| Box::pin(identities::reconcile(guard, context)),
         identities::error_policy,
@@ -109,6 +126,7 @@ pub async fn run(
     tokio::select! {
         () = reconciles.for_each(|_| std::future::ready(())) => {}
         () = announce => {}
+        () = keeper => {}
     }
 }
 

@@ -1,8 +1,11 @@
 //! The status of an identity, computed as a value. Pure: written elsewhere, and only when it differs.
 
+use super::credentials::Credentials;
 use crate::{
     api::{
-        condition::{self, ACCEPTED, READY, STALLED, SUSPENDED, reason},
+        condition::{
+            self, ACCEPTED, CREDENTIALS_CLAIMED, CREDENTIALS_EXPIRING, READY, STALLED, SUSPENDED, reason,
+        },
         v1alpha1::{AgentIdentityStatus, ManagedAccountStatus, PodCounts},
     },
     identity::{TrustDomain, account_name},
@@ -52,22 +55,43 @@ pub(super) struct Of<'a> {
     pub(super) generation: Option<i64>,
 }
 
+/// What else is so of an agent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances<'a> {
+    pub(super) credentials: &'a Credentials,
+    pub(super) suspension: Option<&'a Suspension>,
+    pub(super) pods: PodCounts,
+}
+
 /// The status after `outcome`, given the `previous` one.
 pub(super) fn status(
     of: Of<'_>,
     outcome: &Outcome,
-    suspension: Option<&Suspension>,
-    pods: PodCounts,
+    circumstances: Circumstances<'_>,
     trust_domain: &TrustDomain,
     previous: Option<&AgentIdentityStatus>,
     now: &Time,
 ) -> AgentIdentityStatus {
+    let Circumstances { credentials, suspension, pods } = circumstances;
     let account = account_name(of.name);
     let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
     // Each type once: a condition that went and came back within one computation would never stand still.
-    let [accepted, ready, stalled] = conditions_of(of, outcome, &account, now);
+    let [accepted, mut ready, mut stalled] = conditions_of(of, outcome, &account, now);
+    let of_credentials = credential_conditions(of, credentials, now);
+    if matches!(outcome, Outcome::Ready { .. })
+        && let Some((reason, message, is_stalled)) = obstacle(credentials)
+    {
+        let make = |type_, status| condition::condition(type_, status, reason, message, of.generation, now);
+        ready = make(READY, false);
+        if is_stalled {
+            stalled = make(STALLED, true);
+        }
+    }
     let (suspended, not_ready) = suspended(of, outcome, suspension, now);
-    for next in [accepted, not_ready.unwrap_or(ready), stalled, suspended] {
+    // What is not declared any more is not spoken of.
+    let spoken_of = |c: &Condition| of_credentials.iter().any(|next| next.type_ == c.type_);
+    conditions.retain(|c| !CREDENTIAL_CONDITIONS.contains(&c.type_.as_str()) || spoken_of(c));
+    for next in [accepted, not_ready.unwrap_or(ready), stalled, suspended].into_iter().chain(of_credentials) {
         condition::set(&mut conditions, next);
     }
     let service_account = match outcome {
@@ -127,6 +151,33 @@ fn conditions_of(of: Of<'_>, outcome: &Outcome, account: &str, now: &Time) -> [C
     }
 }
 
+const CREDENTIAL_CONDITIONS: [&str; 2] = [CREDENTIALS_CLAIMED, CREDENTIALS_EXPIRING];
+
+/// The conditions of an identity that declares static credentials or roles.
+fn credential_conditions(of: Of<'_>, credentials: &Credentials, now: &Time) -> Vec<Condition> {
+    let Some(verdict) = &credentials.claimed else { return vec![] };
+    let make = |type_, status, reason: &str, message: &str| {
+        condition::condition(type_, status, reason, message, of.generation, now)
+    };
+    let expiring = match &credentials.expiring {
+        None => make(CREDENTIALS_EXPIRING, false, reason::NOT_EXPIRING, "none ends within 14 days"),
+        Some((message, is_over)) => {
+            let reason = if *is_over { reason::EXPIRED } else { reason::EXPIRES_SOON };
+            make(CREDENTIALS_EXPIRING, true, reason, message)
+        }
+    };
+    vec![make(CREDENTIALS_CLAIMED, verdict.holds, verdict.reason, &verdict.message), expiring]
+}
+
+/// What about its credentials keeps an agent from running: reason, message, and whether waiting will not help.
+fn obstacle(credentials: &Credentials) -> Option<(&'static str, &str, bool)> {
+    match (&credentials.claimed, &credentials.expiring) {
+        (Some(verdict), _) if !verdict.holds => Some((verdict.reason, &verdict.message, verdict.stalled)),
+        (_, Some((message, true))) => Some((reason::EXPIRED, message, true)),
+        _ => None,
+    }
+}
+
 /// The condition `Suspended`; and, for a suspended agent that could run otherwise, why it is not ready.
 fn suspended(
     of: Of<'_>,
@@ -147,10 +198,10 @@ fn suspended(
     (make(SUSPENDED, true, reason::SUSPENDED, &message), not_ready)
 }
 
-/// Reason of the Ready condition, if the status has one.
-pub(super) fn ready_reason(status: Option<&AgentIdentityStatus>) -> Option<&str> {
+/// Reason of a condition, if the status has it.
+pub(super) fn reason_of<'a>(type_: &str, status: Option<&'a AgentIdentityStatus>) -> Option<&'a str> {
     let conditions = &status?.conditions;
-    conditions.iter().find(|c| c.type_ == READY).map(|c| c.reason.as_str())
+    conditions.iter().find(|c| c.type_ == type_).map(|c| c.reason.as_str())
 }
 
 #[cfg(test)]
@@ -169,8 +220,11 @@ mod tests {
         status(
             of,
             outcome,
-            None,
-            PodCounts { active: 3, gated: 1 },
+            Circumstances {
+                credentials: &Credentials::default(),
+                suspension: None,
+                pods: PodCounts { active: 3, gated: 1 },
+            },
             &"cluster.local".parse().unwrap(),
             previous,
             &now,
@@ -247,7 +301,7 @@ mod tests {
             ]
         );
         let waiting = compute(&Outcome::AwaitPredecessor, 1, None, 1);
-        assert_eq!(ready_reason(Some(&waiting)), Some("Progressing"));
+        assert_eq!(reason_of(READY, Some(&waiting)), Some("Progressing"));
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! What makes an identity worth a look: itself, its account, its pods. Three watches, one queue.
 
 use super::{
+    claims::declaring,
     events::{self, Happening},
     identities::{Context, Guarded},
     pods::{Agent, Pods},
 };
 use crate::{
-    api::{AGENT_LABEL, GATED_ANNOTATION, lean::Lean, v1alpha1::AgentSuspension},
+    api::{
+        AGENT_LABEL, ENFORCE_LABEL, GATED_ANNOTATION,
+        lean::Lean,
+        v1alpha1::{AgentSuspension, CredentialClaim},
+    },
     identity::agent_of_account,
     metrics::IndexMetrics,
     runtime::{
@@ -15,7 +20,7 @@ use crate::{
     },
 };
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -53,6 +58,7 @@ pub(super) fn identities(
     reflector_events(writer, retried(events, "agentidentities", metrics)).then(move |event| {
         let (context, known) = (Arc::clone(&context), known.clone());
         async move {
+            context.claims.look();
             match event {
                 Event::Apply(identity) | Event::InitApply(identity) => vec![ObjectRef::from_obj(&identity)],
                 Event::Delete(identity) => {
@@ -142,6 +148,43 @@ pub(super) fn suspensions(
     })
 }
 
+/// Identities that may declare what a claim is on that appeared, changed or went, and whether a full list of claims has been
+/// seen by then.
+pub(super) fn claims(
+    client: Client,
+    known: Store<Guarded>,
+    context: Arc<Context>,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = (Triggers, bool)> + use<> {
+    let api: Api<DeserializeGuard<CredentialClaim>> = Api::all(client);
+    retried(watcher(api, config()), "credentialclaims", metrics).map(move |event| {
+        let complete = matches!(event, Event::InitDone);
+        let triggers = match context.claims.take(event) {
+            None => declaring(&known, None),
+            Some(subjects) => subjects.iter().flat_map(|subject| declaring(&known, Some(subject))).collect(),
+        };
+        (triggers, complete)
+    })
+}
+
+/// Identities of namespaces that were labelled, or are no more, and whether a full list of them has been seen by then.
+pub(super) fn namespaces(
+    client: &Client,
+    known: Store<Guarded>,
+    context: Arc<Context>,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = (Triggers, bool)> + use<> {
+    let api: Api<Lean<Namespace>> = Api::all(of_metadata(client));
+    let events = retried(watcher(api, config().labels(ENFORCE_LABEL)), "namespaces", metrics);
+    events.map(move |event| {
+        let complete = matches!(event, Event::InitDone);
+        let concerned = context.claims.enforce(event);
+        let mut triggers = declaring(&known, None);
+        triggers.retain(|identity| concerned.is_none() || identity.namespace == concerned);
+        (triggers, complete)
+    })
+}
+
 /// Agents whose number of active pods changed, and whether a full list of pods has been seen by then.
 pub(super) fn pods(
     client: Client,
@@ -156,6 +199,9 @@ pub(super) fn pods(
         let mut pods = context.pods.lock().unwrap_or_else(PoisonError::into_inner);
         let complete = matches!(event, Event::InitDone);
         let changed = count(&mut pods, &mut listed, event);
+        if !changed.is_empty() && context.claims.waits() {
+            context.claims.look();
+        }
         (changed.iter().map(reference).collect(), complete)
     })
 }

@@ -1,8 +1,12 @@
 //! The one conversion from the wire form of an `AgentIdentity` to the validated one. The index, the controller's
 //! status and admission all use it, so none of them can disagree on what is valid.
 
+use super::{Credential, Subject};
 use crate::api::v1alpha1::{AgentIdentity, KubernetesApiAccess};
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 /// Audiences no declared token may have: those of the API server, whose tokens are what `kubernetesAPIAccess` is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +22,21 @@ impl ReservedAudiences {
 impl FromIterator<String> for ReservedAudiences {
     fn from_iter<I: IntoIterator<Item = String>>(audiences: I) -> Self {
         Self(Arc::new(audiences.into_iter().collect()))
+    }
+}
+
+/// What this installation lets identities declare, beyond what the schema says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declarable {
+    /// Audiences of the API server.
+    pub reserved: ReservedAudiences,
+    /// Keys of `spec.serviceAccount.annotations` that name a role of a cloud.
+    pub cloud_role_annotations: Arc<BTreeSet<String>>,
+}
+
+impl From<ReservedAudiences> for Declarable {
+    fn from(reserved: ReservedAudiences) -> Self {
+        Self { reserved, ..Self::default() }
     }
 }
 
@@ -40,6 +59,10 @@ pub struct Identity {
     pub kubernetes_api_access: bool,
     /// Its declared tokens.
     pub tokens: Vec<Token>,
+    /// Static credentials it declares.
+    pub credentials: Vec<Credential>,
+    /// Roles of clouds it declares, as annotation and role.
+    pub cloud_roles: Vec<(String, String)>,
     /// Whether somebody asked for its deletion.
     pub deleting: bool,
 }
@@ -68,6 +91,14 @@ pub enum Invalid {
         /// The audience.
         audience: String,
     },
+    /// An annotation that is no role of a cloud as far as the platform team says.
+    #[error(
+        "spec.serviceAccount.annotations: {0:?} is not a key the platform team allows (chart value cloudRoleAnnotations)"
+    )]
+    Annotation(String),
+    /// A credential's Secret is declared twice, or with no key.
+    #[error("spec.credentials[{0}]: name each Secret once, with at least one key")]
+    Credential(String),
     /// The API server stored an object without a name, namespace or uid.
     #[error("metadata.{0} is missing")]
     Incomplete(&'static str),
@@ -102,7 +133,7 @@ impl Identity {
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn validate(object: &AgentIdentity, reserved: &ReservedAudiences) -> Result<Self, Invalid> {
+    pub fn validate(object: &AgentIdentity, declarable: &Declarable) -> Result<Self, Invalid> {
         let meta = &object.metadata;
         let name = meta.name.clone().ok_or(Invalid::Incomplete("name"))?;
         if !is_dns_label(&name) {
@@ -119,7 +150,9 @@ impl Identity {
             owner: object.spec.owner.clone(),
             image_pull_secrets: account.flat_map(|a| &a.image_pull_secrets).map(|s| s.name.clone()).collect(),
             kubernetes_api_access: object.spec.kubernetes_api_access == KubernetesApiAccess::Token,
-            tokens: validate_tokens(object, reserved)?,
+            tokens: validate_tokens(object, &declarable.reserved)?,
+            credentials: validate_credentials(object)?,
+            cloud_roles: validate_annotations(object, declarable)?,
             deleting: meta.deletion_timestamp.is_some(),
             name,
         })
@@ -129,6 +162,57 @@ impl Identity {
     pub fn has_tokens(&self) -> bool {
         self.kubernetes_api_access || !self.tokens.is_empty()
     }
+
+    /// The declared credential that is the Secret `name`.
+    pub fn credential(&self, secret: &str) -> Option<&Credential> {
+        self.credentials.iter().find(|credential| credential.secret == secret)
+    }
+
+    /// What it declares that has one holder at a time.
+    pub fn subjects(&self) -> impl Iterator<Item = Subject> {
+        let secret =
+            |c: &Credential| Subject::Secret { namespace: self.namespace.clone(), name: c.secret.clone() };
+        let secrets = self.credentials.iter().map(secret);
+        secrets.chain(self.cloud_roles.iter().map(|(annotation, role)| Subject::CloudRole {
+            annotation: annotation.clone(),
+            role: role.clone(),
+        }))
+    }
+}
+
+fn validate_credentials(object: &AgentIdentity) -> Result<Vec<Credential>, Invalid> {
+    let account = object.spec.service_account.iter();
+    let mut seen: HashSet<&str> =
+        account.flat_map(|a| &a.image_pull_secrets).map(|secret| secret.name.as_str()).collect();
+    let credentials = object.spec.credentials.iter().map(|declared| {
+        let secret = &declared.secret;
+        if secret.keys.is_empty() || !seen.insert(&secret.secret_name) {
+            return Err(Invalid::Credential(declared.name.clone()));
+        }
+        Ok(Credential {
+            name: declared.name.clone(),
+            secret: secret.secret_name.clone(),
+            keys: secret.keys.clone(),
+            delivery: secret.delivery,
+            expiration: declared.expiration_time.0,
+        })
+    });
+    credentials.collect()
+}
+
+fn validate_annotations(
+    object: &AgentIdentity,
+    declarable: &Declarable,
+) -> Result<Vec<(String, String)>, Invalid> {
+    let account = object.spec.service_account.iter();
+    let annotations = account.flat_map(|account| &account.annotations).map(|(key, role)| {
+        if declarable.cloud_role_annotations.contains(key) {
+            Ok((key.clone(), role.0.clone()))
+        } else {
+            Err(Invalid::Annotation(key.clone()))
+        }
+    });
+    annotations.collect()
 }
 
 fn validate_tokens(object: &AgentIdentity, reserved: &ReservedAudiences) -> Result<Vec<Token>, Invalid> {

@@ -7,19 +7,21 @@
 //! grant, so forgetting one can close a door but never open one.
 
 mod account;
+mod credential;
 pub mod freshness;
 mod identity;
 mod snapshot;
 mod suspension;
 
 pub use account::{Account, keeps_account, owning_identity};
-pub use identity::{Identity, Invalid, ReservedAudiences, Token};
+pub use credential::{Claim, Credential, Subject};
+pub use identity::{Declarable, Identity, Invalid, ReservedAudiences, Token};
 pub use snapshot::{Snapshot, Standing};
 pub use suspension::Suspension;
 
 use crate::api::{
     lean::Lean,
-    v1alpha1::{AgentIdentity, AgentSuspension},
+    v1alpha1::{AgentIdentity, AgentSuspension, CredentialClaim},
 };
 use k8s_openapi::api::core::v1::ServiceAccount;
 use snapshot::{Entry, NamespaceWorld};
@@ -50,14 +52,14 @@ pub enum Observed<T> {
 /// Builds snapshots from events. Owned by one task.
 #[derive(Debug)]
 pub struct Index {
-    reserved: ReservedAudiences,
+    declarable: Declarable,
     current: Arc<Snapshot>,
 }
 
 impl Index {
-    /// An empty world in which tokens for `reserved` audiences are refused.
-    pub fn new(reserved: ReservedAudiences) -> Self {
-        Self { reserved, current: Arc::default() }
+    /// An empty world in which identities declare what is `declarable`.
+    pub fn new(declarable: impl Into<Declarable>) -> Self {
+        Self { declarable: declarable.into(), current: Arc::default() }
     }
 
     /// The world as of the last event.
@@ -140,13 +142,45 @@ impl Index {
         self.change_all(fresh, |world, suspensions| world.suspensions = suspensions);
     }
 
+    /// A claim appeared or changed. One that is not what its name says is nobody's, and so not kept.
+    pub fn apply_claim(&mut self, observed: Observed<CredentialClaim>) {
+        let mut next = Snapshot::clone(&self.current);
+        let claims = Arc::make_mut(&mut next.claims);
+        match (Claim::observed(&observed), observed) {
+            (Some(claim), _) => claims.insert(claim.subject.claim_name(), claim),
+            (None, Observed::Object(object)) => claims.remove(&object.metadata.name.unwrap_or_default()),
+            (None, Observed::Unreadable { name, .. }) => claims.remove(&name),
+        };
+        self.publish(next);
+    }
+
+    /// A claim is gone.
+    pub fn delete_claim(&mut self, name: &str) {
+        let mut next = Snapshot::clone(&self.current);
+        Arc::make_mut(&mut next.claims).remove(name);
+        self.publish(next);
+    }
+
+    /// The full list of claims: what is not in it is gone.
+    pub fn reset_claims(&mut self, all: &[Observed<CredentialClaim>]) {
+        let mut next = Snapshot::clone(&self.current);
+        let claims = all.iter().filter_map(Claim::observed);
+        next.claims = Arc::new(claims.map(|claim| (claim.subject.claim_name(), claim)).collect());
+        self.publish(next);
+    }
+
+    fn publish(&mut self, mut next: Snapshot) {
+        next.version += 1;
+        self.current = Arc::new(next);
+    }
+
     fn entry(&self, observed: Observed<AgentIdentity>) -> (String, String, Entry) {
         match observed {
             Observed::Object(object) => {
                 let namespace = object.metadata.namespace.clone().unwrap_or_default();
                 let name = object.metadata.name.clone().unwrap_or_default();
                 let entry =
-                    Identity::validate(&object, &self.reserved).map_err(|invalid| invalid.to_string());
+                    Identity::validate(&object, &self.declarable).map_err(|invalid| invalid.to_string());
                 (namespace, name, entry)
             }
             Observed::Unreadable { namespace, name, why } => {
@@ -160,8 +194,7 @@ impl Index {
         let mut world = next.namespaces.get(namespace).map(|w| NamespaceWorld::clone(w)).unwrap_or_default();
         edit(&mut world);
         next.put(namespace, world);
-        next.version += 1;
-        self.current = Arc::new(next);
+        self.publish(next);
     }
 
     fn change_all<T: Default>(
@@ -181,8 +214,7 @@ impl Index {
             edit(&mut world, values);
             next.put(&namespace, world);
         }
-        next.version += 1;
-        self.current = Arc::new(next);
+        self.publish(next);
     }
 }
 

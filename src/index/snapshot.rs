@@ -1,6 +1,6 @@
 //! One immutable world, and the questions it answers.
 
-use super::{Account, Identity, Suspension};
+use super::{Account, Claim, Identity, Subject, Suspension};
 use crate::identity::account_name;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,6 +31,8 @@ pub struct Snapshot {
     /// Counts the events this world was made from; goes on record with each decision.
     pub version: u64,
     pub(super) namespaces: HashMap<String, Arc<NamespaceWorld>>,
+    /// By name. A copy of the table is made by a change of a claim alone.
+    pub(super) claims: Arc<BTreeMap<String, Claim>>,
 }
 
 /// Where an agent's name stands in a snapshot.
@@ -98,6 +100,12 @@ impl Snapshot {
     ) -> impl Iterator<Item = &'a Suspension> + use<'a> {
         let world = self.namespaces.get(namespace).into_iter();
         world.flat_map(|world| world.suspensions.values()).filter(move |suspension| suspension.stops(name))
+    }
+
+    /// The claim on `subject`, if somebody holds it or held it last.
+    pub fn claim(&self, subject: &Subject) -> Option<&Claim> {
+        // Most clusters have none, and most names are not worth a hash then.
+        if self.claims.is_empty() { None } else { self.claims.get(&subject.claim_name()) }
     }
 
     /// Every identity that is valid in itself, in no order.

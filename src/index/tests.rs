@@ -74,7 +74,7 @@ fn an_older_snapshot_does_not_change() {
 
 #[test]
 fn unreadable_and_invalid_identities_grant_nothing_and_say_why() {
-    let mut index = Index::new(["api".to_owned()].into_iter().collect());
+    let mut index = Index::new(ReservedAudiences::from_iter(["api".to_owned()]));
     index.apply_identity(Observed::Unreadable {
         namespace: "ns".into(),
         name: "a".into(),
@@ -114,7 +114,7 @@ fn what_the_schema_refuses_the_conversion_refuses_too() {
     let with = |edit: fn(&mut AgentIdentity)| {
         let mut object = identity("a", "u");
         edit(&mut object);
-        Identity::validate(&object, &reserved).unwrap_err()
+        Identity::validate(&object, &reserved.clone().into()).unwrap_err()
     };
     assert_eq!(with(|o| o.spec.owner = " ".into()), Invalid::OwnerMissing);
     assert_eq!(with(|o| o.metadata.name = Some("a.b".into())), Invalid::Name("a.b".into()));
@@ -126,7 +126,7 @@ fn what_the_schema_refuses_the_conversion_refuses_too() {
         let mut object = identity("a", "u");
         object.spec.tokens[0].expiration_seconds = seconds;
         assert_eq!(
-            Identity::validate(&object, &reserved),
+            Identity::validate(&object, &reserved.clone().into()),
             Err(Invalid::TokenExpiration { name: "t".into(), seconds })
         );
     }

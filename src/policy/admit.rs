@@ -2,10 +2,12 @@
 
 use super::{
     Action, Finding, Malformed, Settings, checks,
-    checks::identity::Bearer,
+    checks::{identity::Bearer, secrets::Holding},
     facts::{List, PodFacts},
+    rule::AI301,
 };
 use crate::index::{Identity, Snapshot};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 /// What is being admitted.
@@ -14,6 +16,10 @@ pub enum Subject {
     /// New debug containers in a running pod (UPDATE of `pods/ephemeralcontainers`). Only they are judged: the rest of
     /// the pod is immutable and was judged when it was created.
     DebugContainers,
+    /// New debug containers in a pod that is no agent's: judged by what they read.
+    ForeignDebugContainers,
+    /// A pod being created that is no agent's and need not be: judged by the Secrets it names.
+    ForeignPod,
     /// A pod being created.
     Pod,
 }
@@ -25,7 +31,7 @@ pub struct Admission<'a> {
     pub findings: Vec<Finding>,
     /// The agent, if the pod is one that may run.
     pub identity: Option<&'a Identity>,
-    /// Whether the agent's identity or account may be on its way: decide again on a newer snapshot before refusing.
+    /// Whether the agent's identity, its account or its claim may be on its way: decide again on a newer snapshot before refusing.
     pub awaited: bool,
 }
 
@@ -46,10 +52,12 @@ pub fn admit<'a>(
     namespace: &str,
     subject: Subject,
     snapshot: &'a Snapshot,
+    now: Timestamp,
     settings: &Settings,
 ) -> Result<Admission<'a>, Malformed> {
     let facts = PodFacts::read(pod)?;
     let mut findings = vec![];
+    let mut claim_awaited = false;
     let bearer = match subject {
         Subject::Pod => {
             let bearer = checks::identity::check(&facts, namespace, snapshot, &mut findings);
@@ -59,7 +67,8 @@ pub fn admit<'a>(
                 checks::tokens::check(pod, &facts, identity, settings, &mut findings);
             }
             checks::exposure::check(&facts, settings, &mut findings);
-            checks::secrets::check(&facts, identity, settings, &mut findings);
+            let holding = Holding { identity, snapshot, now };
+            claim_awaited = checks::secrets::check(&facts, holding, settings, &mut findings);
             checks::literals::check(pod, settings, &mut findings);
             checks::sources::check(&facts, settings, &mut findings);
             checks::host::check(&facts, &mut findings);
@@ -74,6 +83,19 @@ pub fn admit<'a>(
             checks::literals::check_debug_containers(pod, settings, &mut findings);
             Bearer::Nobody
         }
+        Subject::ForeignPod => {
+            checks::secrets::check_claimed(facts.secrets(), namespace, snapshot, &mut findings);
+            Bearer::Nobody
+        }
+        Subject::ForeignDebugContainers => {
+            let debug = facts.containers.iter().filter(|c| c.list == List::Ephemeral);
+            let secrets = debug.flat_map(|c| c.env_secrets().map(|(path, used)| (path, used.name)));
+            checks::secrets::check_claimed(secrets, namespace, snapshot, &mut findings);
+            Bearer::Nobody
+        }
     };
-    Ok(Admission { findings, identity: bearer.identity(), awaited: matches!(bearer, Bearer::Awaited) })
+    // Nothing else may be wrong: waiting would not put that right.
+    let claim_awaited = claim_awaited && findings.iter().all(|finding| *finding.rule == AI301);
+    let awaited = claim_awaited || matches!(bearer, Bearer::Awaited);
+    Ok(Admission { findings, identity: bearer.identity(), awaited })
 }

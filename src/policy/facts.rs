@@ -88,6 +88,16 @@ impl Container<'_> {
     }
 }
 
+impl<'a> Container<'a> {
+    /// The Secrets it reads into its environment, with the path of each.
+    pub fn env_secrets(&self) -> impl Iterator<Item = (String, &SecretUse<'a>)> {
+        self.env_sources.iter().filter_map(|source| match &source.kind {
+            EnvKind::Secret(used) => Some((self.path(&source.below), used)),
+            EnvKind::File | EnvKind::Unknown(_) => None,
+        })
+    }
+}
+
 /// One volume mount.
 #[derive(Debug)]
 pub struct Mount<'a> {
@@ -113,10 +123,19 @@ pub struct EnvSource<'a> {
 pub enum EnvKind<'a> {
     /// A file in a volume (`fileKeyRef`).
     File,
-    /// A Secret, by name.
-    Secret(&'a str),
+    /// A Secret.
+    Secret(SecretUse<'a>),
     /// A key this version does not know.
     Unknown(&'a str),
+}
+
+/// A Secret, and what of it is used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SecretUse<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The keys that are named; `None` stands for whatever the Secret holds.
+    pub keys: Option<Vec<&'a str>>,
 }
 
 /// One volume.
@@ -128,6 +147,36 @@ pub struct Volume<'a> {
     pub name: &'a str,
     /// Its sources: one in any valid pod.
     pub sources: Vec<VolumeSource<'a>>,
+}
+
+impl<'a> Volume<'a> {
+    /// Adds the Secrets it names, with the path of each.
+    fn secrets(&self, into: &mut Vec<(String, &'a str)>) {
+        for source in &self.sources {
+            match source {
+                VolumeSource::Secret(used) => into.push((self.path(".secret"), used.name)),
+                VolumeSource::StorageKey(fields) => {
+                    let named = fields.iter().filter_map(|(field, name)| Some((self.path(field), (*name)?)));
+                    into.extend(named);
+                }
+                VolumeSource::Csi { secret: Some(name), .. } => {
+                    into.push((self.path(".csi.nodePublishSecretRef"), name));
+                }
+                VolumeSource::Projected(projections) => {
+                    for (index, projection) in projections.iter().enumerate() {
+                        if let Projection::Secret(used) = projection {
+                            into.push((self.path(&format!(".projected.sources[{index}].secret")), used.name));
+                        }
+                    }
+                }
+                VolumeSource::Csi { .. }
+                | VolumeSource::EmptyDir
+                | VolumeSource::Harmless
+                | VolumeSource::HostPath
+                | VolumeSource::Unknown(_) => {}
+            }
+        }
+    }
 }
 
 impl Volume<'_> {
@@ -181,6 +230,8 @@ pub enum VolumeSource<'a> {
         driver: &'a str,
         /// Fields that hand the driver a Secret or name a SecretProviderClass.
         credentials: Vec<&'static str>,
+        /// The Secret handed to the driver.
+        secret: Option<&'a str>,
     },
     /// Empty at start.
     EmptyDir,
@@ -190,10 +241,10 @@ pub enum VolumeSource<'a> {
     HostPath,
     /// Projected sources.
     Projected(Vec<Projection<'a>>),
-    /// A Secret, by name.
-    Secret(&'a str),
-    /// Fields of an in-tree storage source that name a Secret or a key file on the node.
-    StorageKey(Vec<String>),
+    /// A Secret.
+    Secret(SecretUse<'a>),
+    /// Fields of an in-tree storage source that name a Secret or a key file on the node, with the Secret's name.
+    StorageKey(Vec<(String, Option<&'a str>)>),
     /// A key this version does not know.
     Unknown(&'a str),
 }
@@ -205,8 +256,8 @@ pub enum Projection<'a> {
     Harmless,
     /// A pod certificate with its key.
     PodCertificate,
-    /// A Secret, by name.
-    Secret(&'a str),
+    /// A Secret.
+    Secret(SecretUse<'a>),
     /// A ServiceAccount token.
     Token(TokenProjection<'a>),
     /// A key this version does not know.
@@ -328,6 +379,21 @@ impl<'a> PodFacts<'a> {
         self.volumes.iter().find(|volume| volume.name == name)
     }
 
+    /// Every Secret the pod names, wherever it names it, with the path.
+    pub fn secrets(&self) -> Vec<(String, &'a str)> {
+        let mut all = vec![];
+        for (index, name) in self.pull_secrets.iter().enumerate() {
+            all.push((format!("spec.imagePullSecrets[{index}]"), *name));
+        }
+        for volume in &self.volumes {
+            volume.secrets(&mut all);
+        }
+        for container in &self.containers {
+            all.extend(container.env_secrets().map(|(path, used)| (path, used.name)));
+        }
+        all
+    }
+
     /// The containers that can hold the agent: not debug containers.
     pub fn declared_containers(&self) -> impl Iterator<Item = &Container<'a>> {
         self.containers.iter().filter(|container| container.list != List::Ephemeral)
@@ -378,7 +444,13 @@ fn read_env<'a>(container: &Node<'a>) -> Result<Vec<EnvSource<'a>>, Malformed> {
             let kind = match key {
                 "configMapKeyRef" | "fieldRef" | "resourceFieldRef" => continue,
                 "fileKeyRef" => EnvKind::File,
-                "secretKeyRef" => EnvKind::Secret(source.child(key)?.str("name")?.unwrap_or_default()),
+                "secretKeyRef" => {
+                    let reference = source.child(key)?;
+                    EnvKind::Secret(SecretUse {
+                        name: reference.str("name")?.unwrap_or_default(),
+                        keys: Some(vec![reference.str("key")?.unwrap_or_default()]),
+                    })
+                }
                 other => EnvKind::Unknown(other),
             };
             found.push(EnvSource { below: format!(".env[{index}].valueFrom.{key}"), kind });
@@ -388,7 +460,10 @@ fn read_env<'a>(container: &Node<'a>) -> Result<Vec<EnvSource<'a>>, Malformed> {
         for (key, _) in source.entries() {
             let kind = match key {
                 "configMapRef" | "prefix" => continue,
-                "secretRef" => EnvKind::Secret(source.child(key)?.str("name")?.unwrap_or_default()),
+                "secretRef" => {
+                    let name = source.child(key)?.str("name")?.unwrap_or_default();
+                    EnvKind::Secret(SecretUse { name, keys: None })
+                }
                 other => EnvKind::Unknown(other),
             };
             found.push(EnvSource { below: format!(".envFrom[{index}].{key}"), kind });
@@ -444,8 +519,16 @@ fn read_volume<'a>(index: usize, node: &Node<'a>) -> Result<Volume<'a>, Malforme
 
 fn read_volume_source<'a>(key: &'a str, source: &Node<'a>) -> Result<VolumeSource<'a>, Malformed> {
     if let Some((_, fields)) = STORAGE_KEYS.iter().find(|(kind, _)| *kind == key) {
-        let named = fields.iter().filter(|field| source.has(field)).map(|field| format!(".{key}.{field}"));
-        return Ok(VolumeSource::StorageKey(named.collect()));
+        let mut named = vec![];
+        for field in fields.iter().filter(|field| source.has(field)) {
+            let secret = match *field {
+                "secretName" => source.str(field)?,
+                "secretRef" => source.child(field)?.str("name")?,
+                _ => None,
+            };
+            named.push((format!(".{key}.{field}"), secret));
+        }
+        return Ok(VolumeSource::StorageKey(named));
     }
     Ok(match key {
         "csi" => read_csi(source)?,
@@ -458,7 +541,7 @@ fn read_volume_source<'a>(key: &'a str, source: &Node<'a>) -> Result<VolumeSourc
             }
             VolumeSource::Projected(projections)
         }
-        "secret" => VolumeSource::Secret(source.str("secretName")?.unwrap_or_default()),
+        "secret" => VolumeSource::Secret(read_secret(source, "secretName")?),
         key if HARMLESS_VOLUMES.contains(&key) => VolumeSource::Harmless,
         key => VolumeSource::Unknown(key),
     })
@@ -472,7 +555,17 @@ fn read_csi<'a>(source: &Node<'a>) -> Result<VolumeSource<'a>, Malformed> {
     if source.child("volumeAttributes")?.has("secretProviderClass") {
         credentials.push(".csi.volumeAttributes.secretProviderClass");
     }
-    Ok(VolumeSource::Csi { driver: source.str("driver")?.unwrap_or_default(), credentials })
+    let secret = source.child("nodePublishSecretRef")?.str("name")?;
+    Ok(VolumeSource::Csi { driver: source.str("driver")?.unwrap_or_default(), credentials, secret })
+}
+
+/// A Secret as files. Without a list of items, or with an empty one, all its keys are.
+fn read_secret<'a>(source: &Node<'a>, name: &'static str) -> Result<SecretUse<'a>, Malformed> {
+    let items = source.list("items")?;
+    let keys = items.iter().map(|item| Ok(item.str("key")?.unwrap_or_default()));
+    let keys = keys.collect::<Result<Vec<_>, Malformed>>()?;
+    let name = source.str(name)?.unwrap_or_default();
+    Ok(SecretUse { name, keys: (!keys.is_empty()).then_some(keys) })
 }
 
 fn read_projection<'a>(item: &Node<'a>, into: &mut Vec<Projection<'a>>) -> Result<(), Malformed> {
@@ -480,7 +573,7 @@ fn read_projection<'a>(item: &Node<'a>, into: &mut Vec<Projection<'a>>) -> Resul
         let source = item.child(key)?;
         into.push(match key {
             "podCertificate" => Projection::PodCertificate,
-            "secret" => Projection::Secret(source.str("name")?.unwrap_or_default()),
+            "secret" => Projection::Secret(read_secret(&source, "name")?),
             "serviceAccountToken" => Projection::Token(TokenProjection {
                 audience: source.non_empty("audience")?,
                 expiration_seconds: source.i64("expirationSeconds")?,

@@ -49,6 +49,8 @@ impl Severity {
 /// What enforces a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
+    /// The controller, which does not make what breaks it.
+    Controller,
     /// A ValidatingAdmissionPolicy of the chart: in force with Deputy down.
     Policy,
     /// The validating webhook.
@@ -61,6 +63,7 @@ impl Engine {
     /// The words for it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Controller => "controller",
             Self::Policy => "admission policy",
             Self::Webhook => "webhook",
             Self::Both => "admission policy and webhook",
@@ -152,13 +155,13 @@ rules! {
         "Clients trust those paths: what lies there decides who they are.",
         "mount it elsewhere; /var/run/secrets/kubernetes.io/serviceaccount and /var/run/secrets/deputy.dev are managed";
     AI201, "secret-env", High, [2, 7], Webhook,
-        "A Secret is read into the environment.",
+        "A Secret is read into the environment, and the AgentIdentity does not declare it so.",
         "A static key in the environment reaches every child process, crash dump and debug page.",
-        "use a token the AgentIdentity declares instead of the Secret";
+        "use a token the AgentIdentity declares, or declare the Secret in its spec.credentials: keys, delivery and an end";
     AI202, "secret-volume", High, [7], Webhook,
-        "A Secret is mounted as a file.",
+        "A Secret is mounted as a file, and the AgentIdentity does not declare it so.",
         "A static key has no end, no audience and no holder.",
-        "use a token the AgentIdentity declares instead of the Secret";
+        "use a token the AgentIdentity declares, or declare the Secret in its spec.credentials: keys, delivery and an end";
     AI203, "pull-secret", Low, [9, 7], Webhook,
         "The pod pulls images with a Secret the AgentIdentity does not list.",
         "Pull secrets are registry credentials; an agent gets its own list, never the default account's.",
@@ -183,6 +186,14 @@ rules! {
         "The pod uses a volume, projection or environment source this version does not know.",
         "What is not known may be a credential; Kubernetes adds such sources over time.",
         "remove it, upgrade Deputy, or have the platform team list it (chart value admission.knownKinds)";
+    AI301, "shared-secret", Critical, [9], Webhook,
+        "The pod names a Secret that another identity holds, or that its own does not hold yet.",
+        "Two agents with one key are one principal to whoever accepts the key: nobody can say which of them acted.",
+        "give each agent a credential of its own; kubectl deputy claims shows who holds what";
+    AI302, "shared-cloud-role", Critical, [9, 6], Controller,
+        "The identity declares a cloud role that another identity holds.",
+        "A role two agents can take is one principal to the cloud.",
+        "give each agent a role of its own; until then the annotation is not written to the account";
     AI304, "pod-certificate", High, [4, 9], Webhook,
         "The pod projects a pod certificate.",
         "A certificate is an identity too, and an AgentIdentity cannot declare one yet.",

@@ -5,7 +5,7 @@ use super::clock;
 use crate::{
     api::{
         lean::Lean,
-        v1alpha1::{AgentIdentity, AgentSuspension},
+        v1alpha1::{AgentIdentity, AgentSuspension, CredentialClaim},
     },
     index::{Index, Observed, Snapshot, freshness::Wholeness, keeps_account},
     metrics::IndexMetrics,
@@ -41,6 +41,7 @@ enum Delivery {
     Identity(Result<Event<DeserializeGuard<AgentIdentity>>, Broken>),
     Account(Result<Event<Lean<ServiceAccount>>, Broken>),
     Suspension(Result<Event<DeserializeGuard<AgentSuspension>>, Broken>),
+    Claim(Result<Event<DeserializeGuard<CredentialClaim>>, Broken>),
 }
 
 /// What [`feed`] publishes.
@@ -61,10 +62,11 @@ pub struct Fed {
 pub async fn feed(client: Client, mut index: Index, fed: Fed, metrics: Arc<IndexMetrics>) {
     let identities = relisted(Api::all(client.clone()), config(), "agentidentities", Arc::clone(&metrics));
     let suspensions = relisted(Api::all(client.clone()), config(), "agentsuspensions", Arc::clone(&metrics));
+    let claims = relisted(Api::all(client.clone()), config(), "credentialclaims", Arc::clone(&metrics));
     let accounts = relisted(Api::all(client), config(), "serviceaccounts", Arc::clone(&metrics));
     let mut deliveries = pin!(select(
         select(identities.map(Delivery::Identity), suspensions.map(Delivery::Suspension)),
-        accounts.map(Delivery::Account)
+        select(claims.map(Delivery::Claim), accounts.map(Delivery::Account))
     ));
     let mut lists = Lists::default();
     while let Some(delivery) = deliveries.next().await {
@@ -88,6 +90,7 @@ struct Lists {
     identities: List<DeserializeGuard<AgentIdentity>>,
     accounts: List<Lean<ServiceAccount>>,
     suspensions: List<DeserializeGuard<AgentSuspension>>,
+    claims: List<DeserializeGuard<CredentialClaim>>,
 }
 
 impl Lists {
@@ -97,17 +100,22 @@ impl Lists {
             Delivery::Identity(event) => self.identities.take(index, event),
             Delivery::Account(event) => self.accounts.take(index, event),
             Delivery::Suspension(event) => self.suspensions.take(index, event),
+            Delivery::Claim(event) => self.claims.take(index, event),
         }
     }
 
     fn are_complete(&self) -> bool {
-        self.identities.complete && self.accounts.complete && self.suspensions.complete
+        self.identities.complete
+            && self.accounts.complete
+            && self.suspensions.complete
+            && self.claims.complete
     }
 
     fn wholeness(&self) -> Wholeness {
+        let Self { identities, accounts, suspensions, claims } = self;
         Wholeness {
-            whole: self.identities.whole && self.accounts.whole && self.suspensions.whole,
-            breaks: self.identities.breaks + self.accounts.breaks + self.suspensions.breaks,
+            whole: identities.whole && accounts.whole && suspensions.whole && claims.whole,
+            breaks: identities.breaks + accounts.breaks + suspensions.breaks + claims.breaks,
         }
     }
 }
@@ -198,6 +206,20 @@ impl Indexed for DeserializeGuard<AgentSuspension> {
 
     fn reset(index: &mut Index, all: Vec<Self>) {
         index.reset_suspensions(all.into_iter().map(observed).collect());
+    }
+}
+
+impl Indexed for DeserializeGuard<CredentialClaim> {
+    fn apply(self, index: &mut Index) {
+        index.apply_claim(observed(self));
+    }
+
+    fn delete(index: &mut Index, _: &str, name: &str) {
+        index.delete_claim(name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_claims(&all.into_iter().map(observed).collect::<Vec<_>>());
     }
 }
 

@@ -16,6 +16,7 @@ use deputy::{
     policy::Settings,
 };
 use futures::{StreamExt as _, stream};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
@@ -39,7 +40,8 @@ impl World {
         let settings = Settings::builtin(ReservedAudiences::default()).unwrap();
         let trust_domain = "cluster.local".parse().unwrap();
         let (freshness, proved) = watch::channel(proved_now());
-        let webhook = Webhook::new(newest, proved, settings, trust_domain, admission, limits);
+        let webhook =
+            Webhook::new(newest, proved, settings, trust_domain, admission, limits, || Timestamp::UNIX_EPOCH);
         Self { index, snapshots, freshness, metrics, router: router(Arc::new(webhook)) }
     }
 

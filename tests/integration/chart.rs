@@ -25,14 +25,17 @@ const RULES: &[(&str, &[&str])] = &[
         &[
             "deputy.dev | agentidentities | | get list watch",
             "deputy.dev | agentsuspensions | | list watch",
+            "deputy.dev | credentialclaims | | list watch create update delete",
             "deputy.dev | agentidentities/status | | patch update",
             "core | serviceaccounts | | get list watch create patch update delete",
             "core | pods | | list watch patch",
+            "core | namespaces | | list watch",
             "core events.k8s.io | events | | create patch",
             "admissionregistration.k8s.io | mutatingwebhookconfigurations | deputy-agent-pods \
              | get list watch patch",
             "admissionregistration.k8s.io | validatingwebhookconfigurations \
-             | deputy-agent-pods deputy-enforced-namespaces deputy-debug-containers | get list watch patch",
+             | deputy-agent-pods deputy-enforced-namespaces deputy-claimed-secrets deputy-debug-containers \
+             | get list watch patch",
         ],
     ),
     (
@@ -42,11 +45,14 @@ const RULES: &[(&str, &[&str])] = &[
             "deputy.dev | agentsuspensions | | get list watch create delete deletecollection",
         ],
     ),
-    ("ClusterRole deputy-viewer", &["deputy.dev | agentidentities agentsuspensions | | get list watch"]),
+    (
+        "ClusterRole deputy-viewer",
+        &["deputy.dev | agentidentities agentsuspensions credentialclaims | | get list watch"],
+    ),
     (
         "ClusterRole deputy-webhook",
         &[
-            "deputy.dev | agentidentities agentsuspensions | | list watch",
+            "deputy.dev | agentidentities agentsuspensions credentialclaims | | list watch",
             "core | serviceaccounts | | list watch",
         ],
     ),
@@ -74,11 +80,12 @@ const BINDINGS: &[(&str, &str)] = &[
     ("Role deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
 ];
 
-const POLICIES: [&str; 12] = [
+const POLICIES: [&str; 13] = [
     "agent-accounts",
     "agent-pod-labels",
     "agent-tokens",
     "controller-fence",
+    "credential-claims",
     "enforce-label",
     "identity-namespaces",
     "replica-leases",
@@ -196,8 +203,10 @@ fn no_rule_is_a_wildcard_and_none_reaches_secrets_of_the_cluster() {
                 let of_people = people.contains(&identify(role).as_str()) && verb == "delete";
                 // A suspended agent's account is replaced; the fence holds the controller to agents' accounts.
                 let of_accounts = said.starts_with("core | serviceaccounts |") && verb == "delete";
+                // Its own word on who holds what, which it takes back.
+                let of_claims = said.starts_with("deputy.dev | credentialclaims |") && verb == "delete";
                 let given = list(rule, "/verbs").iter().any(|given| given == verb);
-                assert!(!given || of_people || of_accounts, "{}: {said}", identify(role));
+                assert!(!given || of_people || of_accounts || of_claims, "{}: {said}", identify(role));
             }
         }
     }
@@ -279,6 +288,7 @@ fn webhook_configurations_fail_closed_and_leave_the_ca_to_the_controller() {
         [
             (kinds[0], "deputy-agent-pods", "agent-pods.mutate.deputy.dev"),
             (kinds[1], "deputy-agent-pods", "agent-pods.validate.deputy.dev"),
+            (kinds[1], "deputy-claimed-secrets", "claimed-secrets.validate.deputy.dev"),
             (kinds[1], "deputy-debug-containers", "debug-containers.validate.deputy.dev"),
             (kinds[1], "deputy-enforced-namespaces", "enforced-namespaces.validate.deputy.dev"),
         ]
@@ -404,6 +414,8 @@ fn every_value_has_its_effect() {
         ("trustDomain=example.org", "--trust-domain=example.org"),
         ("freshness.renewalSeconds=1", "--lease-renewal-seconds=1"),
         ("freshness.boundSeconds=20", "--freshness-bound-seconds=20"),
+        ("apiServer.requestTimeoutSeconds=30", "--request-timeout-seconds=30"),
+        ("cloudRoleAnnotations[0]=example.com/role", "--cloud-role-annotation=example.com/role"),
         ("log.format=text", "--log-format=text"),
         ("log.level=debug", "--log-level=debug"),
         ("controller.logLevel=trace", "--log-level=trace"),
@@ -501,7 +513,7 @@ fn crds_come_with_the_chart_and_stay_when_it_goes() {
     let crds: Vec<_> = of_kind(&chart, &["CustomResourceDefinition"]).collect();
     assert_eq!(
         crds.iter().map(|crd| name(crd)).collect::<Vec<_>>(),
-        ["agentidentities.deputy.dev", "agentsuspensions.deputy.dev"]
+        ["agentidentities.deputy.dev", "agentsuspensions.deputy.dev", "credentialclaims.deputy.dev"]
     );
     for crd in crds {
         assert_eq!(crd.pointer("/metadata/annotations/helm.sh~1resource-policy"), Some(&"keep".into()));

@@ -7,7 +7,7 @@ use axum::{
 };
 use deputy::{
     controller::{self, Config},
-    index::ReservedAudiences,
+    index::Declarable,
     metrics::{ControllerMetrics, IndexMetrics, Metrics, Role},
     runtime::admin,
 };
@@ -26,7 +26,8 @@ async fn play(server: &ApiServer, script: impl Future<Output = ()>) -> String {
     let mut metrics = Metrics::new(Role::Controller);
     let config = Config {
         trust_domain: "cluster.local".parse().unwrap(),
-        reserved: ReservedAudiences::default(),
+        declarable: Declarable::default(),
+        claim_quiet: Duration::from_secs(71),
         instance: "test".to_owned(),
     };
     let (own, watches) = (ControllerMetrics::register(&mut metrics), IndexMetrics::register(&mut metrics));

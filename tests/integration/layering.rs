@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("metrics", &[]),
     ("runtime", &["api", "index", "metrics"]),
     ("admission", &["api", "identity", "index", "policy", "metrics"]),
-    ("controller", &["api", "identity", "index", "metrics", "runtime"]),
+    ("controller", &["api", "identity", "index", "policy", "metrics", "runtime"]),
     ("cmd", &["api", "identity", "index", "policy", "metrics", "runtime", "admission", "controller"]),
 ];
 

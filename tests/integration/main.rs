@@ -13,6 +13,7 @@ mod admission;
 mod apiserver;
 mod chart;
 mod controller;
+mod credentials;
 mod dependencies;
 mod layering;
 mod metrics;

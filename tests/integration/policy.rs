@@ -5,12 +5,16 @@ use deputy::{
     index::{Index, Observed, ReservedAudiences, Snapshot},
     policy::{Engine, Mutation, Settings, Subject, admit, mutate, rules},
 };
+use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc, sync::LazyLock};
 
 /// Every leaf of a PodSpec of Kubernetes 1.37, as path and type.
 const LEAVES: &str = include_str!("../data/podspec-v1.37-leaves.tsv");
+
+/// When everything here is decided.
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
     let mut settings =
@@ -85,7 +89,7 @@ fn clean() -> Value {
 }
 
 fn verdict(pod: &Value, subject: Subject) -> Vec<(&'static str, String)> {
-    let admission = admit(pod, "ns", subject, &WORLD, &SETTINGS).unwrap();
+    let admission = admit(pod, "ns", subject, &WORLD, NOW, &SETTINGS).unwrap();
     assert_eq!(admission.is_denied(), !admission.findings.is_empty());
     admission.findings.iter().map(|f| (f.rule.id, f.path.clone())).collect()
 }
@@ -622,8 +626,8 @@ fn each_rule_refuses_what_it_says_and_nothing_near() {
     for rule in rows.iter().flat_map(|(_, _, expected)| *expected) {
         unseen.remove(rule);
     }
-    // Their rows stand in tests of their own above and below.
-    assert_eq!(unseen, BTreeSet::from(["AI212", "AI502"]));
+    // Their rows stand in tests of their own: above, below, and in credentials.rs.
+    assert_eq!(unseen, BTreeSet::from(["AI212", "AI301", "AI502"]));
     println!("{} rows, {} rules", rows.len(), rules().len());
 }
 
@@ -671,13 +675,14 @@ fn findings_say_where_and_what_to_do_and_never_show_a_value() {
     let key = format!("ghp_{}", letters(36));
     let pod =
         with_app(json!({"args": [format!("--token={key}")], "envFrom": [{"secretRef": {"name": "s"}}]}));
-    let admission = admit(&pod, "ns", Subject::Pod, &WORLD, &SETTINGS).unwrap();
+    let admission = admit(&pod, "ns", Subject::Pod, &WORLD, NOW, &SETTINGS).unwrap();
     let texts: Vec<_> = admission.findings.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
         [
-            "[AI201] spec.containers[0].envFrom[0].secretRef: reads Secret \"s\" into the environment; use a token the \
-             AgentIdentity declares instead of the Secret (docs/rules.md#ai201)",
+            "[AI201] spec.containers[0].envFrom[0].secretRef: reads Secret \"s\" into the environment, which \
+             AgentIdentity \"a\" does not declare; use a token the AgentIdentity declares, or declare the Secret in its \
+             spec.credentials: keys, delivery and an end (docs/rules.md#ai201)",
             "[AI206] spec.containers[0].args[0]: matches \"github-token\" (48 characters); remove it and rotate the \
              key: it has left its owner (docs/rules.md#ai206)",
         ]
@@ -766,7 +771,7 @@ proptest! {
     #[test]
     fn any_json_is_judged_or_refused_as_malformed(pod in any_json()) {
         for subject in [Subject::Pod, Subject::DebugContainers] {
-            if let Ok(admission) = admit(&pod, "ns", subject, &WORLD, &SETTINGS)
+            if let Ok(admission) = admit(&pod, "ns", subject, &WORLD, NOW, &SETTINGS)
                 && subject == Subject::Pod
             {
                 prop_assert!(admission.is_denied(), "only a pod of a known agent is admitted");

@@ -130,6 +130,9 @@ readinessProbe:
 - --admin-address=0.0.0.0:8080
 - --log-format={{ $root.Values.log.format }}
 - {{ printf "--log-level=%s" ($values.logLevel | default $root.Values.log.level) | quote }}
+{{- range $root.Values.cloudRoleAnnotations }}
+- {{ printf "--cloud-role-annotation=%s" . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/* Annotations of both roles' pods. Argument: the role's values. */}}

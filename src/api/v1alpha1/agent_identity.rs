@@ -5,10 +5,11 @@
     reason = "the KubeSchema derive repeats each struct, with its visibility, inside a function"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// An agent's identity, declared. Deputy gives it a ServiceAccount of its own, `agent.<name>`, and makes every
 /// pod that carries the label `deputy.dev/agent: <name>` run as that account, with nothing but short-lived,
@@ -38,7 +39,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.tokens) || self.tokens.all(t, self.tokens.exists_one(u, u.audience == t.audience))")
-        .message("spec.tokens: each audience may be declared once")
+        .message("spec.tokens: each audience may be declared once"),
+    validation = Rule::new("!has(self.credentials) || self.credentials.all(c, self.credentials.exists_one(d, d.secret.secretName == c.secret.secretName))")
+        .message("spec.credentials: each Secret may be declared once; list all its keys there"),
+    validation = Rule::new("!has(self.credentials) || !has(self.serviceAccount) || !has(self.serviceAccount.imagePullSecrets) || self.credentials.all(c, !self.serviceAccount.imagePullSecrets.exists(p, p.name == c.secret.secretName))")
+        .message("spec.credentials: a Secret to pull images with cannot be a credential of the agent too; use another Secret")
 )]
 pub struct AgentIdentitySpec {
     /// Who answers for this agent: a person's or a team's address. Shown wherever the agent is.
@@ -65,6 +70,12 @@ pub struct AgentIdentitySpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub tokens: Vec<AgentToken>,
+
+    /// Static credentials the agent may still use. Each is held by this agent alone, and ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub credentials: Vec<AgentCredential>,
 }
 
 /// What the managed ServiceAccount carries.
@@ -77,7 +88,20 @@ pub struct ManagedAccountSpec {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub image_pull_secrets: Vec<PullSecret>,
+
+    /// Annotations that map the account to a role of a cloud, such as eks.amazonaws.com/role-arn. A role has one holder:
+    /// the annotation is written once no other identity of the cluster holds the role. Which keys are taken is the
+    /// platform team's to say (chart value cloudRoleAnnotations).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8))]
+    #[x_kube(validation = Rule::new("self.all(key, key.size() <= 317)").message("annotation keys have at most 317 characters"))]
+    pub annotations: BTreeMap<String, CloudRoleName>,
 }
+
+/// What a cloud calls one of its roles.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(transparent)]
+pub struct CloudRoleName(#[schemars(length(min = 1, max = 2048))] pub String);
 
 /// A Secret of the same namespace, by name.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
@@ -114,6 +138,66 @@ pub struct AgentToken {
     #[serde(default = "default_expiration_seconds")]
     #[schemars(range(min = 600, max = 3600))]
     pub expiration_seconds: i32,
+}
+
+/// A static credential of one agent.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentCredential {
+    /// What the credential is called here and in conditions.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// What it is.
+    #[serde(rename = "type")]
+    pub type_: CredentialType,
+
+    /// The Secret.
+    pub secret: SecretCredential,
+
+    /// Why the agent cannot do without.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+
+    /// When it ends: no pod that uses it starts later. Those that run then are listed in the identity's conditions.
+    pub expiration_time: Time,
+}
+
+/// Kinds of static credentials.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum CredentialType {
+    /// A Secret of the identity's namespace.
+    Secret,
+}
+
+/// The part of a Secret that an agent may use, and how.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretCredential {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub secret_name: String,
+
+    /// The keys the agent may use: pods list them one by one.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))
+    )]
+    pub keys: Vec<String>,
+
+    /// How the one container that uses it receives it.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+/// How a container receives a credential.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Delivery {
+    /// As environment variables, each by secretKeyRef.
+    Env,
+    /// As files in a volume.
+    #[default]
+    File,
 }
 
 /// Lifetime of a token when none is declared; also the longest one.

@@ -2,9 +2,14 @@
 
 mod agent_identity;
 mod agent_suspension;
+mod credential_claim;
 
 pub use agent_identity::{
-    AgentIdentity, AgentIdentitySpec, AgentIdentityStatus, AgentToken, KubernetesApiAccess,
-    ManagedAccountSpec, ManagedAccountStatus, PodCounts, PullSecret,
+    AgentCredential, AgentIdentity, AgentIdentitySpec, AgentIdentityStatus, AgentToken, CloudRoleName,
+    CredentialType, Delivery, KubernetesApiAccess, ManagedAccountSpec, ManagedAccountStatus, PodCounts,
+    PullSecret, SecretCredential,
 };
 pub use agent_suspension::{AgentSuspension, AgentSuspensionSpec};
+pub use credential_claim::{
+    ClaimHolder, ClaimSubject, ClaimType, ClaimedRole, ClaimedSecret, CredentialClaim, CredentialClaimSpec,
+};

@@ -67,8 +67,8 @@ impl Config {
         [format!("{}-agent-pods", self.fullname)]
     }
 
-    fn validating(&self) -> [String; 3] {
-        ["agent-pods", "enforced-namespaces", "debug-containers"]
+    fn validating(&self) -> [String; 4] {
+        ["agent-pods", "enforced-namespaces", "claimed-secrets", "debug-containers"]
             .map(|name| format!("{}-{name}", self.fullname))
     }
 }

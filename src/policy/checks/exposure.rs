@@ -37,19 +37,34 @@ fn groups<'v, 'a>(credentials: &[&'v Volume<'a>], settings: &Settings) -> Vec<(b
 }
 
 fn second_consumers(facts: &PodFacts<'_>, group: &[&Volume<'_>], own: bool, findings: &mut Vec<Finding>) {
-    let mut consumers = facts.declared_containers().filter_map(|container| {
-        let mount = container.mounts.iter().position(|m| group.iter().any(|v| v.name == m.volume))?;
-        Some((container, mount))
-    });
-    let Some((first, _)) = consumers.next() else { return };
-    for (container, mount) in consumers {
-        let whose = if own { "the agent's" } else { "a mesh's" };
-        let message = format!(
-            "volume {:?} carries {whose} credentials, which container {:?} already has",
-            container.mounts[mount].volume, first.name
-        );
-        let at = container.path(&format!(".volumeMounts[{mount}]"));
-        findings.push(Finding::deny(&AI107, at, message));
+    let mut first: Option<&str> = None;
+    for container in facts.declared_containers() {
+        // A Secret in the environment is a credential of the agent's own as much as one in a volume.
+        let by_mount =
+            container.mounts.iter().enumerate().find(|(_, m)| group.iter().any(|v| v.name == m.volume));
+        let by_mount = by_mount.map(|(index, mount)| {
+            let at = container.path(&format!(".volumeMounts[{index}]"));
+            (
+                at,
+                format!(
+                    "volume {:?} carries {} credentials",
+                    mount.volume,
+                    if own { "the agent's" } else { "a mesh's" }
+                ),
+            )
+        });
+        let by_env = || {
+            let secret = container.env_secrets().next().filter(|_| own);
+            secret.map(|(at, used)| (at, format!("Secret {:?} is a credential of the agent", used.name)))
+        };
+        let Some((at, what)) = by_mount.or_else(by_env) else { continue };
+        match first {
+            None => first = Some(container.name),
+            Some(first) => {
+                let message = format!("{what}, and container {first:?} already has those");
+                findings.push(Finding::deny(&AI107, at, message));
+            }
+        }
     }
 }
 
