@@ -15,7 +15,7 @@ mod suspension;
 
 pub use account::{Account, keeps_account, owning_identity};
 pub use credential::{Claim, Credential, Subject};
-pub use identity::{Declarable, Identity, Invalid, ReservedAudiences, Token};
+pub use identity::{Declarable, Identity, Invalid, ReservedAudiences, Token, is_dns_label};
 pub use snapshot::{Snapshot, Standing};
 pub use suspension::Suspension;
 
@@ -24,6 +24,7 @@ use crate::api::{
     v1alpha1::{AgentIdentity, AgentSuspension, CredentialClaim},
 };
 use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::core::DeserializeGuard;
 use snapshot::{Entry, NamespaceWorld};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -47,6 +48,19 @@ pub enum Observed<T> {
         /// The decoder's message.
         why: String,
     },
+}
+
+impl<K> From<DeserializeGuard<K>> for Observed<K> {
+    fn from(guard: DeserializeGuard<K>) -> Self {
+        match guard.0 {
+            Ok(object) => Self::Object(Box::new(object)),
+            Err(invalid) => Self::Unreadable {
+                namespace: invalid.metadata.namespace.unwrap_or_default(),
+                name: invalid.metadata.name.unwrap_or_default(),
+                why: invalid.error,
+            },
+        }
+    }
 }
 
 /// Builds snapshots from events. Owned by one task.

@@ -21,7 +21,7 @@ pub struct Suspension {
 impl Suspension {
     /// Namespace and suspension. One that cannot be read suspends its whole namespace: what it meant to stop is not
     /// known, and a switch must not fail on.
-    pub(super) fn read(observed: Observed<AgentSuspension>) -> (String, Self) {
+    pub fn read(observed: Observed<AgentSuspension>) -> (String, Self) {
         match observed {
             Observed::Object(object) => {
                 let AgentSuspension { metadata, spec } = *object;

@@ -183,7 +183,7 @@ pub trait Indexed: Resource<DynamicType = ()> {
 
 impl Indexed for DeserializeGuard<AgentIdentity> {
     fn apply(self, index: &mut Index) {
-        index.apply_identity(observed(self));
+        index.apply_identity(self.into());
     }
 
     fn delete(index: &mut Index, namespace: &str, name: &str) {
@@ -191,13 +191,13 @@ impl Indexed for DeserializeGuard<AgentIdentity> {
     }
 
     fn reset(index: &mut Index, all: Vec<Self>) {
-        index.reset_identities(all.into_iter().map(observed).collect());
+        index.reset_identities(all.into_iter().map(Observed::from).collect());
     }
 }
 
 impl Indexed for DeserializeGuard<AgentSuspension> {
     fn apply(self, index: &mut Index) {
-        index.apply_suspension(observed(self));
+        index.apply_suspension(self.into());
     }
 
     fn delete(index: &mut Index, namespace: &str, name: &str) {
@@ -205,13 +205,13 @@ impl Indexed for DeserializeGuard<AgentSuspension> {
     }
 
     fn reset(index: &mut Index, all: Vec<Self>) {
-        index.reset_suspensions(all.into_iter().map(observed).collect());
+        index.reset_suspensions(all.into_iter().map(Observed::from).collect());
     }
 }
 
 impl Indexed for DeserializeGuard<CredentialClaim> {
     fn apply(self, index: &mut Index) {
-        index.apply_claim(observed(self));
+        index.apply_claim(self.into());
     }
 
     fn delete(index: &mut Index, _: &str, name: &str) {
@@ -219,7 +219,7 @@ impl Indexed for DeserializeGuard<CredentialClaim> {
     }
 
     fn reset(index: &mut Index, all: Vec<Self>) {
-        index.reset_claims(&all.into_iter().map(observed).collect::<Vec<_>>());
+        index.reset_claims(&all.into_iter().map(Observed::from).collect::<Vec<_>>());
     }
 }
 
@@ -238,18 +238,6 @@ impl Indexed for Lean<ServiceAccount> {
 
     fn reset(index: &mut Index, all: Vec<Self>) {
         index.reset_accounts(&all);
-    }
-}
-
-/// An object as it came over the watch: readable, or at least named.
-fn observed<K>(guard: DeserializeGuard<K>) -> Observed<K> {
-    match guard.0 {
-        Ok(object) => Observed::Object(Box::new(object)),
-        Err(invalid) => Observed::Unreadable {
-            namespace: invalid.metadata.namespace.unwrap_or_default(),
-            name: invalid.metadata.name.unwrap_or_default(),
-            why: invalid.error,
-        },
     }
 }
 
