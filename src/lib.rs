@@ -12,6 +12,7 @@
 //! | [`metrics`] | every metric, by name |
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
+//! | [`plugin`] | what the kubectl plugin says and decides; pure |
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
 //! | [`cmd`] | the command line and the composition roots |
 
@@ -22,5 +23,6 @@ pub mod controller;
 pub mod identity;
 pub mod index;
 pub mod metrics;
+pub mod plugin;
 pub mod policy;
 pub mod runtime;

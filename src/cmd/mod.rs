@@ -2,6 +2,7 @@
 
 mod controller;
 mod crds;
+pub mod plugin;
 mod rules;
 mod view;
 mod webhook;
@@ -9,10 +10,12 @@ mod webhook;
 use crate::{
     identity::TrustDomain,
     index::{Declarable, ReservedAudiences},
+    plugin::escaped,
     runtime::{audiences, freshness, log},
 };
 use clap::{Args, Parser, Subcommand};
 use std::{
+    ffi::{OsStr, OsString},
     io::{self, Write as _},
     net::SocketAddr,
     path::Path,
@@ -41,6 +44,8 @@ enum Command {
     Rules(rules::Options),
     /// Print the version
     Version,
+    #[command(flatten)]
+    Plugin(plugin::Command),
 }
 
 /// What both roles that live in a cluster are told.
@@ -128,6 +133,18 @@ impl ProcessOptions {
 }
 
 impl Cli {
+    /// Reads the command line. Under the name that kubectl looks for, the program is the plugin alone; a command line that
+    /// is none ends the process with what is wrong.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        let called = arguments.first().map(Path::new).and_then(Path::file_stem);
+        if called == Some(OsStr::new(plugin::NAME)) {
+            Self { command: Command::Plugin(plugin::Plugin::parse_from(arguments).command) }
+        } else {
+            Self::parse_from(arguments)
+        }
+    }
+
     /// Runs the command, and says how the process should end.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
@@ -136,11 +153,18 @@ impl Cli {
             Command::Crds(options) => crds::text(&options).and_then(|text| print(&text)),
             Command::Rules(options) => print(&rules::text(&options)),
             Command::Version => print(&format!("deputy {}\n", env!("CARGO_PKG_VERSION"))),
+            Command::Plugin(command) => match block_on(plugin::run(command)) {
+                Ok(true) => Ok(()),
+                // It has been told.
+                Ok(false) => return ExitCode::FAILURE,
+                Err(error) => Err(error),
+            },
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("deputy: {error:#}");
+                // Its parts may hold what somebody wrote, and standard error may be closed.
+                _ = writeln!(io::stderr(), "deputy: {}", escaped(&format!("{error:#}")));
                 ExitCode::FAILURE
             }
         }
@@ -155,6 +179,6 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn block_on(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(role: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(role)
 }

@@ -251,7 +251,7 @@ fn validate_tokens(object: &AgentIdentity, reserved: &ReservedAudiences) -> Resu
 }
 
 /// RFC 1123 label: at most 63 lower-case letters, digits and inner dashes.
-fn is_dns_label(text: &str) -> bool {
+pub fn is_dns_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&text.len())
         && text.bytes().all(inner)

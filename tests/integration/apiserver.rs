@@ -104,9 +104,18 @@ impl World {
         if *for_ever { answers.front().cloned() } else { answers.pop_front() }
     }
 
-    fn list(&self, resource: &str) -> Value {
-        let items: Vec<_> = self.objects.get(resource).into_iter().flat_map(BTreeMap::values).collect();
-        json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.version.to_string()}, "items": items})
+    /// A page of a namespace's objects, or of all. The token to go on with is how many there were before.
+    fn list(&self, target: &Target, query: &HashMap<&str, &str>) -> Value {
+        let number = |key: &str| query.get(key).map(|value| value.parse::<usize>().unwrap());
+        let objects = self.objects.get(&target.resource).into_iter().flatten();
+        let objects = objects
+            .filter(|((namespace, _), _)| target.namespace.is_empty() || *namespace == target.namespace);
+        let all: Vec<_> = objects.map(|(_, object)| object).collect();
+        let from = number("continue").unwrap_or_default();
+        let to = number("limit").map_or(all.len(), |limit| all.len().min(from + limit));
+        let next = if to < all.len() { to.to_string() } else { String::new() };
+        let metadata = json!({"resourceVersion": self.version.to_string(), "continue": next});
+        json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": all[from..to]})
     }
 
     fn watch(&mut self, resource: &str, since: u64) -> Response {
@@ -126,8 +135,15 @@ impl World {
         let conflict = || failure(409, "Conflict", "the object has been modified");
         match (method.as_str(), old) {
             ("POST", _) if target.resource == "events" => (201, body),
+            ("POST", _) if target.resource == "selfsubjectreviews" => {
+                body["status"]["userInfo"]["username"] = "dana".into();
+                (201, body)
+            }
             ("POST", _) => {
                 body["metadata"]["namespace"] = target.namespace.clone().into();
+                if let Some(prefix) = body["metadata"]["generateName"].as_str() {
+                    body["metadata"]["name"] = format!("{prefix}{}", self.version).into();
+                }
                 let taken =
                     self.objects.get(&target.resource).is_some_and(|all| all.contains_key(&self::key(&body)));
                 if taken {
@@ -193,11 +209,13 @@ async fn serve(State(server): State<ApiServer>, request: Request) -> Response {
         parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')).collect();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let mut world = server.world();
-    if target.namespace.is_empty() {
-        return match query.get("watch") {
-            Some(_) => world.watch(&target.resource, query["resourceVersion"].parse().unwrap()),
-            None => axum::Json(world.list(&target.resource)).into_response(),
-        };
+    if parts.method == Method::GET && target.name.is_empty() {
+        if query.contains_key("watch") {
+            return world.watch(&target.resource, query["resourceVersion"].parse().unwrap());
+        }
+        let what = format!("LIST {}", target.resource);
+        let (code, answer) = world.scripted(&what).unwrap_or_else(|| (200, world.list(&target, &query)));
+        return (StatusCode::from_u16(code).unwrap(), axum::Json(answer)).into_response();
     }
     let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
     let status = if target.status { "/status" } else { "" };

@@ -17,5 +17,6 @@ mod credentials;
 mod dependencies;
 mod layering;
 mod metrics;
+mod plugin;
 mod policy;
 mod tls;

@@ -1,0 +1,147 @@
+//! The kubectl plugin: with a person's kubeconfig and rights, on a person's machine.
+
+mod connection;
+mod resume;
+mod session;
+mod status;
+mod suspend;
+
+pub use session::Session;
+
+use super::print;
+use crate::{
+    index::is_dns_label,
+    plugin::{Line, Target, escaped},
+};
+use clap::{Args, Parser, Subcommand};
+use connection::ConnectionOptions;
+use kube::ResourceExt as _;
+use std::io::{self, Write as _};
+
+/// What kubectl looks for on the PATH.
+pub(super) const NAME: &str = "kubectl-deputy";
+
+/// Switch agents off and on again, and see how they stand.
+#[derive(Debug, Parser)]
+#[command(name = NAME, bin_name = "kubectl deputy", version, propagate_version = true)]
+pub struct Plugin {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The plugin's commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Switch an agent off until it is resumed
+    Suspend(Box<suspend::Options>),
+    /// Switch an agent on again: delete the suspensions you asked for
+    Resume(Box<resume::Options>),
+    /// Show agents, who answers for them, and what suspends them
+    Status(Box<status::Options>),
+}
+
+/// Whom a command is about.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    /// Name of the agent
+    #[arg(value_parser = agent_name)]
+    name: Option<String>,
+    /// Every agent of the namespace, those to come included
+    #[arg(long)]
+    all: bool,
+    /// Every agent whose identity names this owner
+    #[arg(long, value_name = "WHO")]
+    owner: Option<String>,
+}
+
+fn agent_name(text: &str) -> Result<String, String> {
+    if is_dns_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("an agent's name has at most 63 lower-case letters, digits and inner dashes".to_owned())
+    }
+}
+
+impl Whom {
+    /// The targets. What cannot be made out is told, and keeps none of the others from being one.
+    async fn targets(
+        &self,
+        session: &Session,
+        across: bool,
+        tell: &mut (dyn FnMut(Line) + Send),
+    ) -> Vec<Target> {
+        let namespace = session.namespace.clone();
+        let Some(owner) = &self.owner else { return vec![Target { namespace, agent: self.name.clone() }] };
+        let (identities, failure) = session.identities(across).await;
+        let mut targets = vec![];
+        let some_failed = failure.is_some();
+        if let Some(failure) = failure {
+            tell(Line::Failure(format!("not every AgentIdentity could be listed: {failure}")));
+        }
+        for guard in identities {
+            let (namespace, name) = (guard.namespace().unwrap_or_default(), guard.name_any());
+            match guard.0 {
+                Ok(identity) if identity.spec.owner == *owner => {
+                    targets.push(Target { namespace, agent: Some(name) });
+                }
+                Ok(_) => {}
+                Err(invalid) => tell(Line::Failure(format!(
+                    "AgentIdentity {namespace}/{name} cannot be read, so whose it is is not known; name it yourself if it \
+                     is meant: {invalid}"
+                ))),
+            }
+        }
+        if targets.is_empty() && !some_failed {
+            let place = if across { "this cluster".to_owned() } else { format!("namespace {namespace}") };
+            tell(Line::Failure(format!(
+                "no AgentIdentity in {place} has the owner {owner:?}; see `kubectl deputy status -A`"
+            )));
+        }
+        targets
+    }
+}
+
+impl Command {
+    fn connection(&self) -> &ConnectionOptions {
+        match self {
+            Self::Suspend(options) => &options.connection,
+            Self::Resume(options) => &options.connection,
+            Self::Status(options) => &options.connection,
+        }
+    }
+
+    /// Does it, and tells what comes of it line by line.
+    pub async fn perform(&self, session: &Session, tell: &mut (dyn FnMut(Line) + Send)) {
+        match self {
+            Self::Suspend(options) => suspend::run(session, options, tell).await,
+            Self::Resume(options) => resume::run(session, options, tell).await,
+            Self::Status(options) => status::run(session, options, tell).await,
+        }
+    }
+}
+
+/// Runs a command; an error is one that was told, or why nothing could be.
+pub(super) async fn run(command: Command) -> anyhow::Result<bool> {
+    let session = command.connection().session().await?;
+    let (mut whole, mut printed) = (true, Ok(()));
+    let mut tell = |line: Line| {
+        whole &= !line.is_failure();
+        // A terminal that is gone is no reason to leave the rest undone.
+        match line {
+            Line::Data(text) => keep_first(&mut printed, print(&text)),
+            Line::Done(text) => keep_first(&mut printed, print(&format!("{}\n", escaped(&text)))),
+            Line::Warning(text) => _ = writeln!(io::stderr(), "warning: {}", escaped(&text)),
+            Line::Failure(text) => _ = writeln!(io::stderr(), "error: {}", escaped(&text)),
+        }
+    };
+    command.perform(&session, &mut tell).await;
+    printed.map(|()| whole)
+}
+
+fn keep_first(kept: &mut anyhow::Result<()>, next: anyhow::Result<()>) {
+    if kept.is_ok() {
+        *kept = next;
+    }
+}

@@ -1,0 +1,14 @@
+//! What the kubectl plugin says and decides: pure functions over what was read of the cluster. The asking is
+//! `crate::cmd::plugin`'s.
+
+mod failure;
+mod line;
+mod name;
+mod status;
+mod switch;
+
+pub use failure::{Right, explain};
+pub use line::{Line, escaped, escaped_json};
+pub use name::object_name;
+pub use status::{Agent, Identity, Report};
+pub use switch::{Switch, Target, Whose};
