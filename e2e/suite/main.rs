@@ -15,6 +15,7 @@ mod conditions;
 mod credentials;
 mod identities;
 mod own_cluster;
+mod plugin;
 mod pods;
 mod policies;
 mod release;

@@ -182,7 +182,7 @@ impl Drop for Namespace {
 }
 
 /// A person, by kubeconfig.
-pub struct User(String);
+pub struct User(pub String);
 
 impl User {
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Said {
