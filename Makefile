@@ -31,6 +31,12 @@ e2e: install ## The end-to-end suite, on the cluster
 	e2e/prepare
 	source e2e/cluster/env && cargo test --locked --test e2e -- --test-threads 1 $(LEFT_OUT)
 
+.PHONY: plugin
+plugin: ## Build the kubectl plugin (target/release/kubectl-deputy)
+	cargo build --release --locked --bin deputy
+	install -m 0755 target/release/deputy target/release/kubectl-deputy
+	@echo 'kubectl finds it on the PATH: sudo install target/release/kubectl-deputy /usr/local/bin/'
+
 .PHONY: generate
 generate: ## Make the generated files again: CRDs, rule reference, manifests
 	$(DEPUTY) crds > crds/deputy.dev.yaml
