@@ -1,6 +1,8 @@
 //! Claims: of all that declare a static credential, one holds it. [`plan`] says what is to be done, [`users`] asks the API
 //! server who uses a credential, and this module does it.
 
+#[cfg(test)]
+mod model;
 mod plan;
 mod standing;
 mod users;
