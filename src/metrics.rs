@@ -422,6 +422,12 @@ struct StateLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndingLabels {
+    cause: &'static str,
+    way: &'static str,
+}
+
 /// What the controller counts.
 #[derive(Debug)]
 pub struct ControllerMetrics {
@@ -430,6 +436,7 @@ pub struct ControllerMetrics {
     duration: Histogram,
     writes: Family<WriteLabels, Counter>,
     claims: Family<StateLabels, Gauge>,
+    ended_pods: Family<EndingLabels, Counter>,
     /// The certificates the controller keeps.
     pub certificates: Arc<CertificateMetrics>,
 }
@@ -443,6 +450,7 @@ impl ControllerMetrics {
             duration: Histogram::new(RECONCILE_BUCKETS),
             writes: Family::default(),
             claims: Family::default(),
+            ended_pods: Family::default(),
             certificates: CertificateMetrics::register(metrics),
         };
         let registry = &mut metrics.registry;
@@ -466,6 +474,11 @@ impl ControllerMetrics {
             "deputy_credential_claims",
             "CredentialClaims by state: held, or released and not free yet",
             new.claims.clone(),
+        );
+        registry.register(
+            "deputy_pods_ended",
+            "Pods ended because their agent is suspended, or its name has another identity",
+            new.ended_pods.clone(),
         );
         Arc::new(new)
     }
@@ -493,6 +506,11 @@ impl ControllerMetrics {
     /// A write was sent to the API server.
     pub fn wrote(&self, verb: &'static str, resource: &'static str) {
         self.writes.get_or_create(&WriteLabels { verb, resource }).inc();
+    }
+
+    /// A pod was ended by `way` (`evicted` or `deleted`) for `cause` (`suspension` or `succession`).
+    pub fn ended_pod(&self, cause: &'static str, way: &'static str) {
+        self.ended_pods.get_or_create(&EndingLabels { cause, way }).inc();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ValidatingAdmissionPolicies, each with a person who may and one who may not.
 
-use crate::support::{IMAGE, Namespace, apply, get, kubectl, run};
+use crate::support::{IMAGE, Namespace, apply, eventually, get, kubectl, run};
 use serde_json::Value;
 
 /// The controller's user.
@@ -137,6 +137,31 @@ fn the_controllers_power_is_fenced() {
     );
     r#as(&["apply", "--server-side", "--field-manager=x", "-f", "-"], &annotated)
         .refused("only to lift its own scheduling gate");
+
+    r#as(&["-n", &ns.0, "delete", "pod", "plain"], "").refused("deletes only agents' pods");
+    ns.agent("a");
+    apply(&ns.pod("p", "a", "")).accepted();
+    r#as(&["-n", &ns.0, "delete", "pod", "p"], "").accepted();
+    // Evicted is only where an agent is suspended, and the pod that was looked at.
+    let uid = get(&["-n", &ns.0, "pod", "p"])["metadata"]["uid"].as_str().unwrap().to_owned();
+    let evict = |preconditions: Value| {
+        let eviction = serde_json::json!({
+            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": ns.0},
+            "deleteOptions": {"dryRun": ["All"], "preconditions": preconditions},
+        });
+        let path = format!("/api/v1/namespaces/{}/pods/p/eviction?dryRun=All", ns.0);
+        run("kubectl", &["--as", CONTROLLER, "create", "--raw", &path, "-f", "-"], &eviction.to_string())
+    };
+    let this_pod = || evict(serde_json::json!({"uid": uid}));
+    this_pod().refused("no params found");
+    apply(&format!(
+        "{{apiVersion: deputy.dev/v1alpha1, kind: AgentSuspension, metadata: {{name: s, namespace: {}}}, spec: {{reason: r, \
+         agentName: b}}}}",
+        ns.0
+    ))
+    .accepted();
+    eventually("it may evict", || this_pod().ok.then_some(()));
+    evict(Value::Null).refused("only the pod it looked at");
 
     let secret = |namespace: &str, name: &str, kind: &str| {
         let annotations = "annotations: {kubernetes.io/service-account.name: deputy-webhook}";

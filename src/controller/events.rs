@@ -26,6 +26,15 @@ pub(super) enum Happening {
         /// What was put right.
         fields: Vec<&'static str>,
     },
+    /// Pods were ended.
+    PodsEnded {
+        /// Of the suspended agent, by eviction.
+        evicted: usize,
+        /// Of the suspended agent, by deletion.
+        deleted: usize,
+        /// Of an identity that is gone and whose name another has.
+        predecessors: usize,
+    },
     /// An identity is gone and its pods are not.
     PodsOrphaned {
         /// How many.
@@ -57,6 +66,21 @@ impl Happening {
                     "ServiceAccount {account:?} had been changed and was put right: {fields}; change the AgentIdentity instead"
                 );
                 (EventType::Warning, "DriftHealed", note)
+            }
+            Self::PodsEnded { evicted, deleted, predecessors } => {
+                let parts = [
+                    (
+                        evicted + deleted,
+                        format!(
+                            "{} of the suspended agent ({evicted} evicted, {deleted} deleted)",
+                            evicted + deleted
+                        ),
+                    ),
+                    (predecessors, format!("{predecessors} of an earlier identity of this name")),
+                ];
+                let parts: Vec<_> =
+                    parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, part)| part).collect();
+                (EventType::Normal, "PodsEnded", format!("ended pods: {}", parts.join(", ")))
             }
             Self::PodsOrphaned { active } => {
                 let note = format!(
@@ -122,6 +146,11 @@ mod tests {
             healed.event().note.unwrap(),
             "ServiceAccount \"agent.a\" had been changed and was put right: imagePullSecrets; change the AgentIdentity instead"
         );
+        let ended = |evicted, deleted, predecessors| {
+            Happening::PodsEnded { evicted, deleted, predecessors }.event().note.unwrap()
+        };
+        assert_eq!(ended(2, 1, 0), "ended pods: 3 of the suspended agent (2 evicted, 1 deleted)");
+        assert_eq!(ended(0, 0, 4), "ended pods: 4 of an earlier identity of this name");
         let long = Happening::Stalled("Invalid".into(), "x".repeat(5000)).event();
         assert_eq!(long.note.unwrap().len(), 900);
     }

@@ -8,7 +8,9 @@ use super::{
     account::{self, Plan},
     claims::{self, Claims, Holdings},
     credentials::{self, Credentials},
+    ending::{Ended, Ender, Handled},
     events::{self, Events, Happening},
+    fate::{self, Switch},
     gates,
     pods::{Agent, Pods},
     refusal,
@@ -46,12 +48,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{sync::Semaphore, time::Instant};
 
 /// An identity as it is watched: one that cannot be decoded must not stop the others.
 pub(super) type Guarded = DeserializeGuard<AgentIdentity>;
 
-/// How long after a suspension its agent's account is replaced. The API server takes a few tenths of a second to hold
+/// How long after a suspension was seen its agent's account is replaced. The API server takes a few tenths of a second to hold
 /// token requests against it; a token issued for the new account before that would outlive the switch.
 const POLICY_LAG: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,8 @@ pub(super) struct Context {
     pub(super) pods: Mutex<Pods>,
     /// Only its suspensions are kept.
     pub(super) suspensions: Mutex<Index>,
+    pub(super) handled: Mutex<Handled>,
+    pub(super) pages: Semaphore,
     pub(super) retries: Mutex<Retries>,
     pub(super) tally: Mutex<Tally>,
 }
@@ -85,6 +89,8 @@ pub(super) enum Error {
     ListPods(#[source] kube::Error),
     #[error("cannot lift the gate of a pod: {0}")]
     LiftGate(#[source] kube::Error),
+    #[error("cannot end its pods: {0}")]
+    EndPods(#[source] kube::Error),
     #[error("cannot write the status: {0}")]
     WriteStatus(#[source] kube::Error),
 }
@@ -97,6 +103,7 @@ impl Error {
             | Self::ReadIdentity(e)
             | Self::ListPods(e)
             | Self::LiftGate(e)
+            | Self::EndPods(e)
             | Self::WriteStatus(e) => e,
         }
     }
@@ -138,26 +145,34 @@ pub(super) async fn reconcile(guard: Arc<Guarded>, context: Arc<Context>) -> Res
             tracing::debug!(%error, "nothing left to do");
             // It may have gone while we looked at it, and its deletion been seen before we counted it.
             context.forget(&subject.agent);
-            Ok(Next::Watched)
+            Ok(Next::Change)
         }
         other => other,
     };
     let word = match &result {
-        Ok(Next::Watched | Next::At(_)) => "success",
-        Ok(Next::Refused(_)) => "refused",
+        Ok(Next::Change | Next::Soon(_)) => "success",
+        Ok(Next::Retry(_)) => "refused",
         Err(_) => "error",
     };
     context.metrics.reconciled(word, started.elapsed());
-    result.map(|next| {
-        if let Next::Refused(pause) = next {
-            return Action::requeue(pause);
-        }
+    let next = result?;
+    if !matches!(next, Next::Retry(_)) {
         context.retries().forget(&subject.agent);
-        match next {
-            Next::At(pause) => Action::requeue(pause.min(LONGEST)),
-            Next::Refused(_) | Next::Watched => Action::await_change(),
-        }
+    }
+    Ok(match next {
+        Next::Change => Action::await_change(),
+        Next::Soon(pause) | Next::Retry(pause) => Action::requeue(pause),
     })
+}
+
+/// When to look at an identity again, if nothing changes before.
+enum Next {
+    /// Not before something changes, and that is watched.
+    Change,
+    /// When it is time for the next step.
+    Soon(Duration),
+    /// When what was refused may be tried again.
+    Retry(Duration),
 }
 
 /// What failed is tried again after a pause that grows.
@@ -167,30 +182,73 @@ pub(super) fn error_policy(guard: Arc<Guarded>, error: &Error, context: Arc<Cont
     Action::requeue(context.retries().failed(&agent))
 }
 
-/// What brings a reconcile back.
-enum Next {
-    /// A time at which something else is to be said.
-    At(Duration),
-    /// The account was refused: after this pause.
-    Refused(Duration),
-    /// Only what is watched.
-    Watched,
-}
-
+/// Pods that may not go on are ended first: that waits for nothing, and whatever else fails does not keep it from being done.
 async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Result<Next, Error> {
-    if subject.meta.deletion_timestamp.is_some() {
-        return Ok(Next::Watched);
-    }
     let snapshot = context.suspensions.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
     let (namespace, name) = &subject.agent;
     let suspensions: Vec<_> = snapshot.suspensions(namespace, name).collect();
+    let lag = context
+        .handled()
+        .switch(&subject.agent, &suspensions, Instant::now())
+        .map(|since| POLICY_LAG.saturating_sub(since.elapsed()));
+    let ended = end_pods(&suspensions, subject, context).await;
+    let next = bring_about(guard, &suspensions, lag, subject, context).await?;
+    ended.map(|()| next)
+}
+
+/// Ends the pods that the agent may not have.
+async fn end_pods(
+    suspensions: &[&Suspension],
+    subject: &Subject<'_>,
+    context: &Context,
+) -> Result<(), Error> {
+    let (agent, living) = (&subject.agent, subject.meta.uid.as_deref());
+    let is_due = {
+        let pods = context.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        context.handled().is_open(agent, &pods)
+            || living.is_some_and(|living| pods.has_predecessors(agent, living))
+    };
+    if !is_due {
+        return Ok(());
+    }
+    let switch = Switch::of(suspensions);
+    let ender = Ender { client: &context.client, pages: &context.pages, metrics: &context.metrics };
+    let lives = || async {
+        let identity = raw(subject, context.client.clone()).get_opt(&agent.1).await?;
+        Ok(identity.is_some_and(|identity| identity.metadata.uid == subject.meta.uid))
+    };
+    let (ended, result) = ender.end(agent, |pod| fate::fate(pod, living, switch), lives).await;
+    let Ended { seen, evicted, deleted, predecessors } = ended;
+    if evicted + deleted + predecessors > 0 {
+        let happening = Happening::PodsEnded { evicted, deleted, predecessors };
+        context.events.publish(&subject.reference(), happening).await;
+    }
+    result.map_err(Error::EndPods)?;
+    context.handled().done(agent, seen);
+    Ok(())
+}
+
+/// Brings account and status about; `lag` is for how long yet a suspended agent's account is left.
+async fn bring_about(
+    guard: &Guarded,
+    suspensions: &[&Suspension],
+    lag: Option<Duration>,
+    subject: &Subject<'_>,
+    context: &Context,
+) -> Result<Next, Error> {
+    if subject.meta.deletion_timestamp.is_some() {
+        return Ok(Next::Change);
+    }
+    let wait = lag.filter(|lag| !lag.is_zero());
+    let namespace = &subject.agent.0;
     let now = clock::now();
     let (outcome, credentials, previous) = match &guard.0 {
         Ok(object) => {
             let (outcome, credentials) = match Identity::validate(object, &context.config.declarable) {
                 Ok(identity) => {
                     let holdings = context.claims.holdings(&identity);
-                    let outcome = apply(&identity, &holdings, &suspensions, subject, context).await?;
+                    let early = wait.is_some();
+                    let outcome = apply(&identity, &holdings, suspensions, early, subject, context).await?;
                     (outcome, look_at_credentials(&identity, &holdings, now, context).await?)
                 }
                 Err(invalid) => (Outcome::invalid(&invalid), Credentials::default()),
@@ -217,10 +275,11 @@ async fn run(guard: &Guarded, subject: &Subject<'_>, context: &Context) -> Resul
         write_status(subject, context, &next).await?;
         tell(previous.as_ref(), &next, subject, context).await;
     }
-    if matches!(outcome, Outcome::Refused { .. }) {
-        return Ok(Next::Refused(context.retries().pause(&subject.agent, Instant::now())));
-    }
-    Ok(credentials.next_change.map_or(Next::Watched, Next::At))
+    Ok(match (&outcome, wait) {
+        (Outcome::Refused { .. }, _) => Next::Retry(context.retries().pause(&subject.agent, Instant::now())),
+        (_, Some(wait)) => Next::Soon(wait),
+        (_, None) => credentials.next_change.map_or(Next::Change, |change| Next::Soon(change.min(LONGEST))),
+    })
 }
 
 /// What there is to say of the credentials: which are held, and which end.
@@ -270,11 +329,12 @@ async fn tell(
     }
 }
 
-/// Brings the account to what the identity declares.
+/// Brings the account to what the identity declares. One that is to be replaced stays if it is too `early` for that.
 async fn apply(
     identity: &Identity,
     holdings: &Holdings,
     suspensions: &[&Suspension],
+    early: bool,
     subject: &Subject<'_>,
     context: &Context,
 ) -> Result<Outcome, Error> {
@@ -294,6 +354,7 @@ async fn apply(
     }
     match (plan, &observed) {
         (Plan::Keep, Some(observed)) => Ok(ready(observed)),
+        (Plan::Replace, Some(observed)) if early => Ok(ready(observed)),
         (Plan::Heal(fields), Some(observed)) => {
             let healed = account::healed(&desired, observed, role_keys);
             context.metrics.wrote("update", "serviceaccounts");
@@ -346,13 +407,12 @@ async fn create(
     }
 }
 
-/// Removes exactly the account that was observed, once the API server holds token requests against the suspension.
+/// Removes exactly the account that was observed.
 async fn remove(
     accounts: &Api<ServiceAccount>,
     observed: &ServiceAccount,
     context: &Context,
 ) -> Result<(), Error> {
-    sleep(POLICY_LAG).await;
     let ObjectMeta { name, uid, resource_version, .. } = observed.metadata.clone();
     let this_one = DeleteParams {
         preconditions: Some(Preconditions { uid, resource_version }),
@@ -414,6 +474,10 @@ async fn write_status(
 }
 
 impl Context {
+    fn handled(&self) -> MutexGuard<'_, Handled> {
+        self.handled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn retries(&self) -> MutexGuard<'_, Retries> {
         self.retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -443,6 +507,7 @@ impl Context {
     /// An identity is gone.
     pub(super) fn forget(&self, agent: &Agent) {
         self.retries().forget(agent);
+        self.handled().forget(agent);
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.remove(agent);
         tally.report(&self.metrics);

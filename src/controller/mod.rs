@@ -1,18 +1,22 @@
 //! The controller: identities in, accounts and statuses out; and the certificates the webhook serves with.
 //!
 //! It never answers a request, and no decision waits for it but the creation of an account. [`identities`] drives one
-//! identity through validate → build → apply → status, of which all but apply are pure ([`account`], [`status`]).
+//! identity through validate → build → apply → status, of which all but apply are pure ([`account`], [`status`]); before
+//! that it ends pods that may not go on ([`fate`] says which, [`ending`] does it).
 
 mod account;
 pub mod certificates;
 mod claims;
 mod credentials;
+mod ending;
 mod events;
+mod fate;
 mod gates;
 mod identities;
 mod pods;
 mod refusal;
 mod retries;
+mod running;
 mod status;
 mod tally;
 mod triggers;
@@ -75,6 +79,8 @@ pub async fn run(
         metrics,
         pods: Mutex::default(),
         suspensions: Mutex::new(Index::new(Declarable::default())),
+        handled: Mutex::default(),
+        pages: ending::pages(),
         retries: Mutex::default(),
         tally: Mutex::default(),
     });

@@ -4,11 +4,11 @@ use super::{
     claims::declaring,
     events::{self, Happening},
     identities::{Context, Guarded},
-    pods::{Agent, Pods},
+    pods::{Agent, Known, Pods},
 };
 use crate::{
     api::{
-        AGENT_LABEL, ENFORCE_LABEL, GATED_ANNOTATION,
+        AGENT_LABEL, ENFORCE_LABEL, GATED_ANNOTATION, IDENTITY_UID_ANNOTATION,
         lean::Lean,
         v1alpha1::{AgentSuspension, CredentialClaim},
     },
@@ -185,7 +185,7 @@ pub(super) fn namespaces(
     })
 }
 
-/// Agents whose number of active pods changed, and whether a full list of pods has been seen by then.
+/// Agents of whose active pods something changed that matters here, and whether a full list of pods has been seen by then.
 pub(super) fn pods(
     client: Client,
     context: Arc<Context>,
@@ -226,7 +226,12 @@ fn count(pods: &mut Pods, listed: &mut HashSet<Agent>, event: Event<Lean<Pod>>) 
             let (namespace, name) = name(&pod);
             let agent = pod.labels().get(AGENT_LABEL).filter(|_| pod.metadata.deletion_timestamp.is_none());
             let Some(agent) = agent else { return pods.remove(&namespace, &name) };
-            pods.put(&namespace, &name, agent, pod.annotations().contains_key(GATED_ANNOTATION))
+            let known = Known {
+                uid: pod.uid().unwrap_or_default(),
+                identity_uid: pod.annotations().get(IDENTITY_UID_ANNOTATION).cloned(),
+                gated: pod.annotations().contains_key(GATED_ANNOTATION),
+            };
+            pods.put(&namespace, &name, agent, known)
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Who is switched off.
 
 use super::Observed;
-use crate::api::v1alpha1::AgentSuspension;
+use crate::api::v1alpha1::{AgentSuspension, RunningPods};
+use k8s_openapi::jiff::Timestamp;
 
 /// A suspension in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,10 @@ pub struct Suspension {
     pub uid: String,
     /// The agent; `None` stands for every agent of the namespace.
     pub agent: Option<String>,
+    /// Since when, by the API server's clock in whole seconds; `None` for one that cannot be read.
+    pub since: Option<Timestamp>,
+    /// What becomes of the pods that run. One that cannot be read keeps them: what cannot be undone is not done on a guess.
+    pub pods: RunningPods,
     /// Why, in the requester's words; for one that cannot be read, that.
     pub reason: String,
     /// By whom, if it says so.
@@ -29,6 +34,8 @@ impl Suspension {
                     name: metadata.name.unwrap_or_default(),
                     uid: metadata.uid.unwrap_or_default(),
                     agent: spec.agent_name,
+                    since: metadata.creation_timestamp.map(|time| time.0),
+                    pods: spec.pods,
                     reason: spec.reason,
                     requested_by: spec.requested_by,
                 };
@@ -37,7 +44,16 @@ impl Suspension {
             Observed::Unreadable { namespace, name, why } => {
                 let reason =
                     format!("it cannot be read, and so suspends every agent of the namespace: {why}");
-                (namespace, Self { name, uid: String::new(), agent: None, reason, requested_by: None })
+                let suspension = Self {
+                    name,
+                    uid: String::new(),
+                    agent: None,
+                    since: None,
+                    pods: RunningPods::Retain,
+                    reason,
+                    requested_by: None,
+                };
+                (namespace, suspension)
             }
         }
     }

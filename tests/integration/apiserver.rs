@@ -104,18 +104,33 @@ impl World {
         if *for_ever { answers.front().cloned() } else { answers.pop_front() }
     }
 
-    /// A page of a namespace's objects, or of all. The token to go on with is how many there were before.
+    /// One page of the objects of a namespace, or of all, that the field selector's equations hold for. The token to go on
+    /// with names the last.
     fn list(&self, target: &Target, query: &HashMap<&str, &str>) -> Value {
-        let number = |key: &str| query.get(key).map(|value| value.parse::<usize>().unwrap());
+        let selector = query.get("fieldSelector").copied().unwrap_or_default();
+        let selector = selector.replace("%3D", "=").replace("%2C", ",").replace("%21", "!");
+        let holds = |object: &Value| {
+            selector.split(',').filter_map(|part| part.split_once('=')).all(|(field, value)| {
+                let is_not = field.strip_suffix('!');
+                let pointer = format!("/{}", is_not.unwrap_or(field).replace('.', "/"));
+                (object.pointer(&pointer).is_some_and(|found| found == value)) == is_not.is_none()
+            })
+        };
+        let token = |(namespace, name): &(String, String)| format!("{namespace}_{name}");
+        let last = query.get("continue").and_then(|token| token.split_once('_'));
         let objects = self.objects.get(&target.resource).into_iter().flatten();
-        let objects = objects
-            .filter(|((namespace, _), _)| target.namespace.is_empty() || *namespace == target.namespace);
-        let all: Vec<_> = objects.map(|(_, object)| object).collect();
-        let from = number("continue").unwrap_or_default();
-        let to = number("limit").map_or(all.len(), |limit| all.len().min(from + limit));
-        let next = if to < all.len() { to.to_string() } else { String::new() };
+        let mut rest = objects.filter(|(key, object)| {
+            (target.namespace.is_empty() || key.0 == target.namespace)
+                && last.is_none_or(|last| (key.0.as_str(), key.1.as_str()) > last)
+                && holds(object)
+        });
+        let limit = query.get("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
+        let page: Vec<_> = rest.by_ref().take(limit).collect();
+        let is_last = rest.next().is_none();
+        let next = page.last().filter(|_| !is_last).map(|(key, _)| token(key)).unwrap_or_default();
+        let items: Vec<_> = page.into_iter().map(|(_, object)| object).collect();
         let metadata = json!({"resourceVersion": self.version.to_string(), "continue": next});
-        json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": all[from..to]})
+        json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items})
     }
 
     fn watch(&mut self, resource: &str, since: u64) -> Response {
@@ -139,6 +154,14 @@ impl World {
                 body["status"]["userInfo"]["username"] = "dana".into();
                 (201, body)
             }
+            ("POST", Some(old)) if target.subresource == "eviction" => {
+                if body["deleteOptions"]["preconditions"]["uid"] == old["metadata"]["uid"] {
+                    self.remove(&target.resource, &key);
+                    failure(201, "", "")
+                } else {
+                    conflict()
+                }
+            }
             ("POST", _) => {
                 body["metadata"]["namespace"] = target.namespace.clone().into();
                 if let Some(prefix) = body["metadata"]["generateName"].as_str() {
@@ -161,7 +184,7 @@ impl World {
             }
             ("PUT", Some(_)) => (200, self.store(&target.resource, body)),
             ("PATCH", Some(old)) if body["metadata"]["uid"] != old["metadata"]["uid"] => conflict(),
-            ("PATCH", Some(mut object)) if target.status => {
+            ("PATCH", Some(mut object)) if target.subresource == "status" => {
                 object["status"] = body["status"].take();
                 (200, self.store(&target.resource, object))
             }
@@ -180,11 +203,11 @@ struct Target {
     resource: String,
     namespace: String,
     name: String,
-    status: bool,
+    subresource: String,
 }
 
 impl Target {
-    /// `/api/v1/...` or `/apis/GROUP/VERSION/...`, and then `[namespaces/NS/]RESOURCE[/NAME[/status]]`.
+    /// `/api/v1/...` or `/apis/GROUP/VERSION/...`, and then `[namespaces/NS/]RESOURCE[/NAME[/SUBRESOURCE]]`.
     fn parse(path: &str) -> Self {
         let parts: Vec<_> = path.trim_matches('/').split('/').collect();
         let rest = &parts[if parts[0] == "api" { 2 } else { 3 }..];
@@ -197,7 +220,7 @@ impl Target {
             resource: part(0).unwrap(),
             namespace: namespace.to_owned(),
             name: part(1).unwrap_or_default(),
-            status: part(2).is_some(),
+            subresource: part(2).unwrap_or_default(),
         }
     }
 }
@@ -214,12 +237,20 @@ async fn serve(State(server): State<ApiServer>, request: Request) -> Response {
             return world.watch(&target.resource, query["resourceVersion"].parse().unwrap());
         }
         let what = format!("LIST {}", target.resource);
+        if !target.namespace.is_empty() {
+            let at = tokio::time::Instant::now();
+            let what = format!("GET {} list", target.resource);
+            world.asked.push(Asked { what, body: Value::Null, at });
+        }
         let (code, answer) = world.scripted(&what).unwrap_or_else(|| (200, world.list(&target, &query)));
         return (StatusCode::from_u16(code).unwrap(), axum::Json(answer)).into_response();
     }
     let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
-    let status = if target.status { "/status" } else { "" };
-    let what = format!("{} {}{status}", parts.method, target.resource);
+    let kind = match target.subresource.as_str() {
+        "" => String::new(),
+        subresource => format!("/{subresource}"),
+    };
+    let what = format!("{} {}{kind}", parts.method, target.resource);
     world.asked.push(Asked { what: what.clone(), body: body.clone(), at: tokio::time::Instant::now() });
     if let Some((resource, name)) = world.goes_at.remove(&what) {
         world.remove(&resource, &("ns".to_owned(), name));
@@ -282,7 +313,7 @@ impl ApiServer {
         self.world().goes_at.insert(what.to_owned(), (resource.to_owned(), name.to_owned()));
     }
 
-    /// Requests on objects since the last call, lists and watches left out.
+    /// Requests within namespaces since the last call: lists and watches of the cluster are left out.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.world().asked)
     }

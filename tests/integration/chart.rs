@@ -28,7 +28,8 @@ const RULES: &[(&str, &[&str])] = &[
             "deputy.dev | credentialclaims | | list watch create update delete",
             "deputy.dev | agentidentities/status | | patch update",
             "core | serviceaccounts | | get list watch create patch update delete",
-            "core | pods | | list watch patch",
+            "core | pods | | list watch patch delete",
+            "core | pods/eviction | | create",
             "core | namespaces | | list watch",
             "core events.k8s.io | events | | create patch",
             "admissionregistration.k8s.io | mutatingwebhookconfigurations | deputy-agent-pods \
@@ -80,10 +81,11 @@ const BINDINGS: &[(&str, &str)] = &[
     ("Role deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
 ];
 
-const POLICIES: [&str; 13] = [
+const POLICIES: [&str; 14] = [
     "agent-accounts",
     "agent-pod-labels",
     "agent-tokens",
+    "controller-evictions",
     "controller-fence",
     "credential-claims",
     "enforce-label",
@@ -95,6 +97,10 @@ const POLICIES: [&str; 13] = [
     "token-secrets",
     "use-agents",
 ];
+
+/// Policies that look suspensions up, and what they say without one.
+const WITH_SUSPENSIONS: [(&str, &str); 2] =
+    [("deputy-controller-evictions", "Deny"), ("deputy-suspended-tokens", "Allow")];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -201,12 +207,13 @@ fn no_rule_is_a_wildcard_and_none_reaches_secrets_of_the_cluster() {
             for verb in ["impersonate", "escalate", "bind", "delete"] {
                 let people = ["ClusterRole deputy-agent-admin", "ClusterRole deputy-suspender"];
                 let of_people = people.contains(&identify(role).as_str()) && verb == "delete";
-                // A suspended agent's account is replaced; the fence holds the controller to agents' accounts.
-                let of_accounts = said.starts_with("core | serviceaccounts |") && verb == "delete";
-                // Its own word on who holds what, which it takes back.
-                let of_claims = said.starts_with("deputy.dev | credentialclaims |") && verb == "delete";
+                // A suspended agent's account is replaced and its pods are ended: the fence holds the controller to agents'.
+                // A claim is its own word on who holds what, which it takes back.
+                let of_agents =
+                    ["core | serviceaccounts |", "core | pods |", "deputy.dev | credentialclaims |"];
+                let of_agents = of_agents.iter().any(|of| said.starts_with(of)) && verb == "delete";
                 let given = list(rule, "/verbs").iter().any(|given| given == verb);
-                assert!(!given || of_people || of_accounts || of_claims, "{}: {said}", identify(role));
+                assert!(!given || of_people || of_agents, "{}: {said}", identify(role));
             }
         }
     }
@@ -370,16 +377,16 @@ fn policies_deny_and_say_what_to_do() {
     assert_eq!(names("ValidatingAdmissionPolicyBinding"), expected);
     for binding in of_kind(&chart, &["ValidatingAdmissionPolicyBinding"]) {
         let mut spec = serde_json::json!({"policyName": name(binding), "validationActions": ["Deny"]});
-        if name(binding) == "deputy-suspended-tokens" {
-            // Every suspension of the namespace; none is no error.
-            spec["paramRef"] = serde_json::json!({"selector": {}, "parameterNotFoundAction": "Allow"});
+        // Of every suspension of the namespace; where there is none, tokens are issued and nothing is evicted.
+        if let Some((_, without)) = WITH_SUSPENSIONS.iter().find(|(policy, _)| name(binding) == *policy) {
+            spec["paramRef"] = serde_json::json!({"selector": {}, "parameterNotFoundAction": without});
         }
         assert_eq!(binding.get("spec"), Some(&spec));
     }
     for policy in of_kind(&chart, &["ValidatingAdmissionPolicy"]) {
         assert_eq!(text(policy, "/spec/failurePolicy"), "Fail");
         let has_parameter = policy.pointer("/spec/paramKind").is_some();
-        assert_eq!(has_parameter, name(policy) == "deputy-suspended-tokens");
+        assert_eq!(has_parameter, WITH_SUSPENSIONS.iter().any(|(with, _)| name(policy) == *with));
         assert!(!list(policy, "/spec/matchConstraints/resourceRules").is_empty());
         for validation in list(policy, "/spec/validations") {
             assert_eq!(text(validation, "/reason"), "Forbidden");

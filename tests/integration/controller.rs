@@ -20,6 +20,8 @@ const CREATE: &str = "POST serviceaccounts";
 const UPDATE: &str = "PUT serviceaccounts";
 const STATUS: &str = "PATCH agentidentities/status";
 const EVENT: &str = "POST events";
+const EVICT: &str = "POST pods/eviction";
+const DELETE: &str = "DELETE pods";
 
 /// Runs a controller for as long as `script` goes on; returns its metrics.
 async fn play(server: &ApiServer, script: impl Future<Output = ()>) -> String {
@@ -342,17 +344,18 @@ async fn pods_of_a_suspended_agent_wait_until_the_suspension_is_gone() {
     let labels = json!({"deputy.dev/agent": "a"});
     let metadata = json!({"name": "p", "namespace": "ns", "labels": labels, "annotations": {"deputy.dev/gated": "true"}});
     let gated = json!({"metadata": metadata});
-    let suspension = json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentSuspension",
-        "metadata": {"name": "s", "namespace": "ns"}, "spec": {"reason": "INC-1", "requestedBy": "dana"}});
     server.script_always(LIFT, (200, gated.clone()));
-    server.put("agentsuspensions", suspension);
+    server.put("agentsuspensions", suspension("Delete"));
     server.put("pods", gated);
     let before = server.get("serviceaccounts", "agent.a").unwrap()["metadata"]["uid"].clone();
     play(&server, async {
         long().await;
         let asked = server.asked();
         // The account is replaced, once, and the tokens issued for it are dead.
-        assert_eq!(writes(&asked), ["DELETE serviceaccounts", CREATE, STATUS, EVENT]);
+        assert_eq!(writes(&asked), [STATUS, EVENT, "DELETE serviceaccounts", CREATE, STATUS]);
+        let since = |what: &str| asked.iter().find(|asked| asked.what == what).unwrap().at;
+        let told = since(STATUS);
+        assert!(since("DELETE serviceaccounts") - told > Duration::from_millis(800), "after policies know of it");
         assert_eq!(events(&asked), ["Suspended"]);
         let account = server.get("serviceaccounts", "agent.a").unwrap();
         assert_ne!(account["metadata"]["uid"], before);
@@ -372,6 +375,172 @@ async fn pods_of_a_suspended_agent_wait_until_the_suspension_is_gone() {
         assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
     })
     .await;
+}
+
+/// A suspension of every agent, since second 100.
+fn suspension(pods: &str) -> Value {
+    json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentSuspension",
+        "metadata": {"name": "s", "namespace": "ns", "creationTimestamp": "1970-01-01T00:01:40Z"},
+        "spec": {"reason": "INC-1", "requestedBy": "dana", "pods": pods}})
+}
+
+/// A pod that was given its node at this second, of an identity with this uid.
+fn pod(name: &str, bound: i64, identity_uid: &Value) -> Value {
+    let at = format!("1970-01-01T00:{:02}:{:02}Z", bound / 60, bound % 60);
+    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": at});
+    json!({
+        "metadata": {"name": name, "namespace": "ns", "labels": {"deputy.dev/agent": "a"},
+            "annotations": {"deputy.dev/identity-uid": identity_uid}},
+        "spec": {"serviceAccountName": "agent.a", "terminationGracePeriodSeconds": 3},
+        "status": {"phase": "Running", "conditions": [scheduled]},
+    })
+}
+
+fn identity_uid(server: &ApiServer) -> Value {
+    server.get("agentidentities", "a").unwrap()["metadata"]["uid"].clone()
+}
+
+/// Names of the pods that are left.
+fn left(server: &ApiServer, names: &[String]) -> Vec<String> {
+    names.iter().filter(|name| server.get("pods", name).is_some()).cloned().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pods_of_a_suspended_agent_are_evicted_before_anything_else() {
+    let server = settled().await;
+    let uid = identity_uid(&server);
+    // More than a page holds.
+    let names: Vec<_> = (0..12).map(|n| format!("p{n}")).collect();
+    for name in &names {
+        server.put("pods", pod(name, 1, &uid));
+    }
+    let (mut done, mut other) = (pod("done", 1, &uid), pod("other", 1, &uid));
+    done["status"]["phase"] = "Succeeded".into();
+    // The watch of this server knows no phases.
+    done["metadata"]["labels"] = json!({});
+    other["spec"]["serviceAccountName"] = "agent.b".into();
+    other["metadata"]["labels"]["deputy.dev/agent"] = "b".into();
+    server.put("pods", done);
+    server.put("pods", other);
+    let metrics = play(&server, async {
+        settle().await;
+        assert_eq!(writes(&server.asked()), [STATUS], "their number");
+        server.put("agentsuspensions", suspension("Delete"));
+        settle().await;
+    })
+    .await;
+    let asked = server.asked();
+    let mut expected = vec![EVICT; 12];
+    expected.extend([EVENT, STATUS, EVENT]);
+    assert_eq!(writes(&asked)[..15], expected);
+    assert_eq!(asked.iter().filter(|asked| asked.what == "GET pods list").count(), 3);
+    assert_eq!(events(&asked), ["PodsEnded", "Suspended"]);
+    assert_eq!(asked[1].body["deleteOptions"]["gracePeriodSeconds"], 3, "{:?}", asked[1]);
+    assert_eq!(left(&server, &names), [""; 0]);
+    assert!(server.get("pods", "done").is_some() && server.get("pods", "other").is_some());
+    assert_eq!(count(&metrics, r#"deputy_pods_ended_total{cause="suspension",way="evicted"}"#), 12);
+}
+
+/// A disruption budget answers 429; an API server that hangs, nothing; a policy that has not heard of the suspension, 403.
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_eviction_does_not_go_through_is_deleted() {
+    let budget =
+        failure(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
+    let forbidden = failure(403, "Forbidden", "no params found");
+    let two_budgets = failure(500, "InternalError", "This pod has more than one PodDisruptionBudget");
+    for (answer, evictions) in
+        [(budget, 1..2), (two_budgets, 1..2), (forbidden, 5..20), (terminating(), 1..2)]
+    {
+        let server = settled().await;
+        server.script_always(EVICT, answer);
+        server.put("pods", pod("p", 1, &identity_uid(&server)));
+        server.put("agentsuspensions", suspension("Delete"));
+        let metrics = play(&server, async {
+            sleep(Duration::from_secs(3)).await;
+        })
+        .await;
+        let asked = server.asked();
+        let tries = writes(&asked).iter().filter(|what| **what == EVICT).count();
+        assert!(evictions.contains(&tries), "{tries}");
+        assert_eq!(writes(&asked)[tries], DELETE);
+        assert_eq!(server.get("pods", "p"), None);
+        assert_eq!(count(&metrics, r#"deputy_pods_ended_total{cause="suspension",way="deleted"}"#), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eviction_that_is_forbidden_for_a_moment_is_tried_again() {
+    let server = settled().await;
+    server.script(EVICT, [failure(403, "Forbidden", "no params found")]);
+    server.put("pods", pod("p", 1, &identity_uid(&server)));
+    server.put("agentsuspensions", suspension("Delete"));
+    play(&server, settle()).await;
+    assert_eq!(writes(&server.asked())[..2], [EVICT, EVICT]);
+    assert_eq!(server.get("pods", "p"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_ended_whatever_else_fails_and_until_they_are() {
+    let server = settled().await;
+    server.script_always("GET serviceaccounts", failure(500, "InternalError", "etcd is away"));
+    server.script_always(EVICT, failure(500, "InternalError", "no"));
+    server.script(DELETE, [failure(500, "InternalError", "no")]);
+    let uid = identity_uid(&server);
+    server.put("pods", pod("p", 1, &uid));
+    server.put("pods", pod("q", 1, &uid));
+    server.put("agentsuspensions", suspension("Delete"));
+    play(&server, long()).await;
+    assert_eq!(writes(&server.asked())[..4], [EVICT, EVICT, DELETE, DELETE], "one does not save the other");
+    assert_eq!(left(&server, &["p".into(), "q".into()]), [""; 0]);
+}
+
+/// What slips in goes in both modes, for as long as the suspension lasts, and also if the controller was not there.
+#[tokio::test(start_paused = true)]
+async fn retain_keeps_what_ran_and_ends_what_slipped_in() {
+    let server = settled().await;
+    let uid = identity_uid(&server);
+    server.put("pods", pod("ran", 1, &uid));
+    server.put("agentsuspensions", suspension("Retain"));
+    play(&server, async {
+        long().await;
+        let asked = server.asked();
+        assert_eq!(writes(&asked), [STATUS, EVENT, "DELETE serviceaccounts", CREATE, STATUS]);
+        assert_eq!(asked.iter().filter(|asked| asked.what == "GET pods list").count(), 1, "looked at once");
+        server.put("pods", pod("slipped", 130, &uid));
+        let mut unbound = pod("unbound", 1, &uid);
+        unbound["status"]["conditions"] = json!([]);
+        server.put("pods", unbound);
+        settle().await;
+        assert_eq!(events(&server.asked()), ["PodsEnded"]);
+        let all = ["ran", "slipped", "unbound"].map(str::to_owned);
+        assert_eq!(left(&server, &all), ["ran"]);
+    })
+    .await;
+    server.put("pods", pod("slipped", 130, &uid));
+    play(&server, settle()).await;
+    assert_eq!(left(&server, &["ran".to_owned(), "slipped".to_owned()]), ["ran"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_an_identity_that_is_gone_does_not_become_its_successors() {
+    let server = settled().await;
+    let uid = identity_uid(&server);
+    server.put("pods", pod("old", 1, &json!("gone")));
+    server.put("pods", pod("own", 1, &uid));
+    let metrics = play(&server, settle()).await;
+    let asked = server.asked();
+    assert_eq!((writes(&asked)[0], events(&asked)), (DELETE, vec!["PodsEnded"]));
+    assert_eq!(left(&server, &["old".to_owned(), "own".to_owned()]), ["own"]);
+    assert_eq!(count(&metrics, r#"deputy_pods_ended_total{cause="succession",way="deleted"}"#), 1);
+
+    // The successor's pod may be seen before the successor: then it is the identity we know that is gone.
+    let server = settled().await;
+    let mut successor = server.get("agentidentities", "a").unwrap();
+    successor["metadata"]["uid"] = "successor".into();
+    server.script_always("GET agentidentities", (200, successor));
+    server.put("pods", pod("new", 1, &json!("successor")));
+    play(&server, long()).await;
+    assert_eq!(left(&server, &["new".to_owned()]), ["new"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,7 @@ fn controller() -> Metrics {
     controller.identities("Ready", "True", 1);
     controller.reconciled("changed", Duration::from_millis(3));
     controller.wrote("patch", "serviceaccounts");
+    controller.ended_pod("suspension", "evicted");
     IndexMetrics::register(&mut metrics).advanced(1, Timestamp::UNIX_EPOCH);
     metrics
 }
@@ -95,6 +96,7 @@ fn a_role_shows_what_it_does() {
         r#"deputy_identities{condition="Ready",status="True"} 1"#,
         r#"deputy_reconciles_total{result="changed"} 1"#,
         r#"deputy_api_writes_total{verb="patch",resource="serviceaccounts"} 1"#,
+        r#"deputy_pods_ended_total{cause="suspension",way="evicted"} 1"#,
         "deputy_index_version 1",
     ] {
         assert!(controller.lines().any(|line| line == sample), "{sample} in\n{controller}");

@@ -87,13 +87,16 @@ async fn a_suspension_says_who_asked_for_it_and_twice_is_once() {
     let suspend = ["suspend", "a", "--reason", "INC-1"];
     assert!(matches!(only(&said(&server, &suspend).await, "agent ns/a is suspended"), Line::Done(_)));
     let stored = server.get("agentsuspensions", &own()).unwrap();
-    assert_eq!(stored["spec"], json!({"agentName": "a", "reason": "INC-1", "requestedBy": "dana"}));
+    assert_eq!(
+        stored["spec"],
+        json!({"agentName": "a", "pods": "Delete", "reason": "INC-1", "requestedBy": "dana"})
+    );
     assert!(matches!(only(&said(&server, &suspend).await, "suspended already"), Line::Done(_)));
     assert_eq!(written(&server).len(), 2);
 
     only(&said(&server, &["suspend", "--all", "--reason", "INC-2"]).await, "every agent of namespace ns");
     let all = server.get("agentsuspensions", &object_name(None, Some("dana"))).unwrap();
-    assert_eq!(all["spec"], json!({"reason": "INC-2", "requestedBy": "dana"}));
+    assert_eq!(all["spec"], json!({"pods": "Delete", "reason": "INC-2", "requestedBy": "dana"}));
 }
 
 #[tokio::test]
@@ -163,7 +166,7 @@ async fn what_cannot_be_seen_does_not_keep_an_agent_on() {
     server.script_always("POST selfsubjectreviews", forbidden());
     let lines = said(&server, &["suspend", "a", "--reason", "r"]).await;
     assert!(matches!(&lines[..], [Line::Warning(_), Line::Warning(_), Line::Done(_)]), "{lines:?}");
-    assert_eq!(written(&server)[0]["spec"], json!({"agentName": "a", "reason": "r"}));
+    assert_eq!(written(&server)[0]["spec"], json!({"agentName": "a", "pods": "Delete", "reason": "r"}));
 
     let other = json!({"agentName": "b", "reason": "r", "requestedBy": "dana"});
     let server = world();
@@ -171,7 +174,10 @@ async fn what_cannot_be_seen_does_not_keep_an_agent_on() {
     only(&said(&server, &["suspend", "a", "--reason", "r"]).await, "agent ns/a is suspended, by");
     assert_eq!(written(&server)[1]["metadata"]["generateName"], format!("{}-", own()));
 
-    let mut leaving = suspension(&own(), &json!({"agentName": "a", "reason": "r", "requestedBy": "dana"}));
+    let mut leaving = suspension(
+        &own(),
+        &json!({"agentName": "a", "pods": "Delete", "reason": "r", "requestedBy": "dana"}),
+    );
     leaving["metadata"]["deletionTimestamp"] = json!("2026-01-02T03:04:05Z");
     let server = world();
     server.put("agentsuspensions", leaving);
@@ -182,10 +188,13 @@ async fn what_cannot_be_seen_does_not_keep_an_agent_on() {
 #[tokio::test]
 async fn resume_ends_ones_own_and_tells_what_is_left() {
     let server = world();
-    let spec = |by: &str| json!({"agentName": "a", "reason": "r", "requestedBy": by});
+    let spec = |by: &str| json!({"agentName": "a", "pods": "Delete", "reason": "r", "requestedBy": by});
     server.put("agentsuspensions", suspension("mine", &spec("dana")));
     server.put("agentsuspensions", suspension("theirs", &spec("kim")));
-    server.put("agentsuspensions", suspension("wide", &json!({"reason": "INC-2", "requestedBy": "dana"})));
+    server.put(
+        "agentsuspensions",
+        suspension("wide", &json!({"pods": "Delete", "reason": "INC-2", "requestedBy": "dana"})),
+    );
     let lines = said(&server, &["resume", "a"]).await;
     let [theirs, wide] = failures(&lines)[..] else { panic!("{lines:?}") };
     assert!(theirs.contains("STILL suspended") && theirs.contains("resume a -n ns --by-anyone"), "{theirs}");
@@ -204,7 +213,7 @@ async fn resume_ends_ones_own_and_tells_what_is_left() {
 
 #[tokio::test]
 async fn a_resume_that_cannot_be_made_sure_of_is_a_failure() {
-    let spec = json!({"agentName": "a", "reason": "r", "requestedBy": "dana"});
+    let spec = json!({"agentName": "a", "pods": "Delete", "reason": "r", "requestedBy": "dana"});
     let server = world();
     server.put("agentsuspensions", suspension("mine", &spec));
     server.script(DELETE, [failure(409, "Conflict", "the uid is another")]);

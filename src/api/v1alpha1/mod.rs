@@ -9,7 +9,7 @@ pub use agent_identity::{
     CredentialType, Delivery, KubernetesApiAccess, ManagedAccountSpec, ManagedAccountStatus, PodCounts,
     PullSecret, SecretCredential,
 };
-pub use agent_suspension::{AgentSuspension, AgentSuspensionSpec};
+pub use agent_suspension::{AgentSuspension, AgentSuspensionSpec, RunningPods};
 pub use credential_claim::{
     ClaimHolder, ClaimSubject, ClaimType, ClaimedRole, ClaimedSecret, CredentialClaim, CredentialClaimSpec,
 };

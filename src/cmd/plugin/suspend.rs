@@ -2,10 +2,10 @@
 
 use super::{ConnectionOptions, Session, Whom};
 use crate::{
-    api::v1alpha1::{AgentSuspension, AgentSuspensionSpec},
+    api::v1alpha1::{AgentSuspension, AgentSuspensionSpec, RunningPods},
     plugin::{Line, Target, object_name},
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures::{StreamExt as _, stream};
 
 /// Suspensions that are written at a time.
@@ -21,6 +21,9 @@ pub struct Options {
     /// Why, for whoever finds the agent stopped
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
+    /// What becomes of the pods that run
+    #[arg(long, value_enum, default_value_t)]
+    pods: Pods,
     /// With --owner: in every namespace
     #[arg(short = 'A', long, requires = "owner", conflicts_with = "namespace")]
     all_namespaces: bool,
@@ -29,6 +32,26 @@ pub struct Options {
     force: bool,
     #[command(flatten)]
     pub(super) connection: ConnectionOptions,
+}
+
+/// [`RunningPods`], as people type it.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum Pods {
+    /// They end
+    #[default]
+    Delete,
+    /// They are kept as evidence; their tokens die
+    Retain,
+}
+
+impl From<Pods> for RunningPods {
+    fn from(pods: Pods) -> Self {
+        match pods {
+            Pods::Delete => Self::Delete,
+            Pods::Retain => Self::Retain,
+        }
+    }
 }
 
 fn reason(text: &str) -> Result<String, String> {
@@ -59,7 +82,7 @@ pub(super) async fn run(session: &Session, options: &Options, tell: &mut (dyn Fn
     }
     let targets = options.whom.targets(session, options.all_namespaces, tell).await;
     let mut lines = stream::iter(targets)
-        .map(|target| suspend(session, target, user.as_deref(), &options.reason))
+        .map(|target| suspend(session, target, user.as_deref(), &options.reason, options.pods.into()))
         .buffered(AT_A_TIME);
     while let Some(line) = lines.next().await {
         tell(line);
@@ -97,11 +120,18 @@ async fn is_meant(session: &Session, whom: &Whom, tell: &mut (dyn FnMut(Line) + 
 }
 
 /// Suspends one target.
-async fn suspend(session: &Session, target: Target, user: Option<&str>, reason: &str) -> Line {
+async fn suspend(
+    session: &Session,
+    target: Target,
+    user: Option<&str>,
+    reason: &str,
+    pods: RunningPods,
+) -> Line {
     let name = object_name(target.agent.as_deref(), user);
     let spec = AgentSuspensionSpec {
         agent_name: target.agent.clone(),
         reason: reason.to_owned(),
+        pods,
         requested_by: user.map(str::to_owned),
     };
     let mut suspension = AgentSuspension::new(&name, spec);
@@ -111,10 +141,11 @@ async fn suspend(session: &Session, target: Target, user: Option<&str>, reason: 
         if let (Ok(there), Some(user)) = (&there, user)
             && !there.deleting
             && there.is_of(&target, user)
+            && (pods == RunningPods::Retain || there.suspension.pods == RunningPods::Delete)
         {
             return Line::Done(format!("{target} is suspended already, and stays so: {}", there.account()));
         }
-        // Something else has the name, or is just going: under any name, off is off.
+        // Something else has the name, or is just going, or keeps the pods that are to end now: under any name, off is off.
         suspension.metadata.name = None;
         suspension.metadata.generate_name = Some(format!("{name}-"));
         written = session.create(&target.namespace, &suspension).await;
