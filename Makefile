@@ -37,6 +37,12 @@ plugin: ## Build the kubectl plugin (target/release/kubectl-deputy)
 	install -m 0755 target/release/deputy target/release/kubectl-deputy
 	@echo 'kubectl finds it on the PATH: sudo install target/release/kubectl-deputy /usr/local/bin/'
 
+.PHONY: soak
+soak: install ## What takes minutes: the switch a hundred times, with figures
+	e2e/prepare
+	source e2e/cluster/env && DEPUTY_SOAK=1 cargo test --locked --test e2e -- --test-threads 1 --include-ignored \
+	  a_suspension_takes_effect_in_time a_hundred_suspensions_at_once a_cron_job_that_forbids_overlap
+
 .PHONY: generate
 generate: ## Make the generated files again: CRDs, rule reference, manifests
 	$(DEPUTY) crds > crds/deputy.dev.yaml

@@ -13,6 +13,7 @@
 
 mod conditions;
 mod credentials;
+mod figures;
 mod identities;
 mod own_cluster;
 mod plugin;
