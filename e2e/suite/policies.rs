@@ -255,6 +255,6 @@ fn identities_and_enforcement_stay_out_of_the_systems_namespaces() {
         kubectl(&["label", "namespace", namespace, "deputy.dev/enforce=all"]).refused("deputy.dev/enforce");
     }
     let ns = Namespace::new();
-    kubectl(&["label", "namespace", &ns.0, "deputy.dev/enforce=agents"]).refused("deputy.dev/enforce");
+    kubectl(&["label", "namespace", &ns.0, "deputy.dev/enforce=some"]).refused("deputy.dev/enforce");
     kubectl(&["label", "namespace", &ns.0, "deputy.dev/enforce=all"]).accepted();
 }
