@@ -170,6 +170,23 @@ pub enum Effect {
 
 label_values!(Effect { Deny => "deny", Warn => "warn" });
 
+/// What an exception let happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// The rule did not refuse.
+    Allow,
+    /// The rule only warned.
+    Warn,
+}
+
+label_values!(Pass { Allow => "allow", Warn => "warn" });
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PassLabels {
+    rule: &'static str,
+    effect: Pass,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReviewLabels {
     webhook: Webhook,
@@ -198,6 +215,7 @@ struct ViolationLabels {
 pub struct AdmissionMetrics {
     reviews: Family<ReviewLabels, Counter>,
     violations: Family<ViolationLabels, Counter>,
+    exceptions: Family<PassLabels, Counter>,
     duration: Family<WebhookLabels, Histogram>,
     decode_errors: Family<DecodeLabels, Counter>,
     waiting: Gauge,
@@ -209,6 +227,7 @@ impl AdmissionMetrics {
         let new = Self {
             reviews: Family::default(),
             violations: Family::default(),
+            exceptions: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(REVIEW_BUCKETS)),
             decode_errors: Family::default(),
             waiting: Gauge::default(),
@@ -223,6 +242,11 @@ impl AdmissionMetrics {
             "deputy_admission_violations",
             "Findings by rule and by what they did",
             new.violations.clone(),
+        );
+        registry.register(
+            "deputy_admission_exception_uses",
+            "Pods that a rule would have refused but for an AgentException, by rule and effect",
+            new.exceptions.clone(),
         );
         registry.register(
             "deputy_admission_review_duration_seconds",
@@ -262,6 +286,11 @@ impl AdmissionMetrics {
     /// A rule spoke. `rule` is an id of the rule table.
     pub fn violation(&self, rule: &'static str, action: Effect) {
         self.violations.get_or_create(&ViolationLabels { rule, action }).inc();
+    }
+
+    /// A pod passed by an exception of `rule`, an id of the rule table.
+    pub fn excepted(&self, rule: &'static str, effect: Pass) {
+        self.exceptions.get_or_create(&PassLabels { rule, effect }).inc();
     }
 
     /// Counts a waiting review for as long as the value lives.
@@ -433,6 +462,8 @@ struct EndingLabels {
 pub struct ControllerMetrics {
     identities: Family<ConditionLabels, Gauge>,
     reconciles: Family<ResultLabels, Counter>,
+    exceptions: Family<StateLabels, Gauge>,
+    exception_end: Gauge,
     duration: Histogram,
     writes: Family<WriteLabels, Counter>,
     claims: Family<StateLabels, Gauge>,
@@ -447,6 +478,8 @@ impl ControllerMetrics {
         let new = Self {
             identities: Family::default(),
             reconciles: Family::default(),
+            exceptions: Family::default(),
+            exception_end: Gauge::default(),
             duration: Histogram::new(RECONCILE_BUCKETS),
             writes: Family::default(),
             claims: Family::default(),
@@ -458,6 +491,16 @@ impl ControllerMetrics {
             "deputy_identities",
             "AgentIdentities by condition and its status",
             new.identities.clone(),
+        );
+        registry.register(
+            "deputy_exceptions",
+            "AgentExceptions by what has become of them",
+            new.exceptions.clone(),
+        );
+        registry.register(
+            "deputy_exception_next_end_timestamp_seconds",
+            "When the next of the AgentExceptions in force ends; 0 without any",
+            new.exception_end.clone(),
         );
         registry.register("deputy_reconciles", "Reconciles by result", new.reconciles.clone());
         registry.register(
@@ -495,6 +538,17 @@ impl ControllerMetrics {
             let gauge = self.claims.get_or_create(&StateLabels { state });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// `count` exceptions are in `state` (`in_force`, `expired` or `invalid`).
+    pub fn exceptions(&self, state: &'static str, count: usize) {
+        let gauge = self.exceptions.get_or_create(&StateLabels { state });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The next of those in force ends at `end`.
+    pub fn next_exception_ends(&self, end: Option<Timestamp>) {
+        self.exception_end.set(end.map_or(0, Timestamp::as_second));
     }
 
     /// A reconcile ended with `result` after `took`.

@@ -6,10 +6,11 @@ use super::{
     wording,
 };
 use crate::{
+    api::v1alpha1::ExceptionEffect,
     identity::{TrustDomain, account_name},
-    index::{Identity, Snapshot, freshness::Freshness},
-    metrics::{self, AdmissionMetrics, DecodeError, Effect, Verdict},
-    policy::{Action, Finding, Malformed, Mutation, Settings, Subject, admit, mutate},
+    index::{Exception, Identity, Snapshot, freshness::Freshness},
+    metrics::{self, AdmissionMetrics, DecodeError, Effect, Pass, Verdict},
+    policy::{Action, Admission, Finding, Malformed, Mutation, Settings, Subject, admit, mutate},
 };
 use axum::{
     Json, Router,
@@ -71,25 +72,24 @@ pub struct Webhook {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     freshness: watch::Receiver<Freshness>,
     settings: Settings,
+    clock: fn() -> Timestamp,
     trust_domain: TrustDomain,
     metrics: Arc<AdmissionMetrics>,
     intake: Intake,
     waiting: Semaphore,
     wait: Duration,
-    clock: fn() -> Timestamp,
 }
 
 impl Webhook {
-    /// A webhook that decides on the newest of `snapshots` at the time `clock` says, and permits as long as `freshness`
-    /// allows.
+    /// A webhook that decides on the newest of `snapshots` and by `clock`, and permits as long as `freshness` allows.
     pub fn new(
         snapshots: watch::Receiver<Arc<Snapshot>>,
         freshness: watch::Receiver<Freshness>,
         settings: Settings,
+        clock: fn() -> Timestamp,
         trust_domain: TrustDomain,
         metrics: Arc<AdmissionMetrics>,
         limits: Limits,
-        clock: fn() -> Timestamp,
     ) -> Self {
         let waiting = Semaphore::new(limits.waiting_bytes / 1024);
         let wait = limits.mutation_wait;
@@ -97,12 +97,12 @@ impl Webhook {
             snapshots,
             freshness,
             settings,
+            clock,
             trust_domain,
             metrics,
             intake: Intake::new(limits),
             waiting,
             wait,
-            clock,
         }
     }
 }
@@ -153,6 +153,14 @@ impl Unjudged {
             Self::Panicked => Answer::fail(uid, self.to_string()),
             Self::Malformed(_) | Self::Unexpected => Answer::reject(uid, self.to_string()),
         }
+    }
+}
+
+/// What an exception does, as it is counted.
+fn effect(exception: &Exception) -> Pass {
+    match exception.effect {
+        ExceptionEffect::Allow => Pass::Allow,
+        ExceptionEffect::Warn => Pass::Warn,
     }
 }
 
@@ -264,18 +272,13 @@ impl Webhook {
     /// Judges a pod being created. What another replica has mutated by an account that this one is yet to hear of is
     /// waited for as well.
     async fn validate(&self, request: &Request, mut patience: Patience<'_>) -> Result<Judged, Unjudged> {
-        let Request { object, namespace, .. } = request;
         loop {
             let snapshot = patience.snapshot();
             let now = (self.clock)();
-            let admission =
-                guarded(|| admit(object, namespace, Subject::Pod, &snapshot, now, &self.settings))?;
-            if !admission.is_denied() {
-                let answer = self.allow(request, &admission.findings, admission.identity, &snapshot);
-                return Ok((Verdict::Allowed, answer));
-            }
-            if !admission.awaited || !patience.is_rewarded().await {
-                return Ok(self.deny(request, &admission.findings, admission.identity, &snapshot));
+            let admission = self.admit(request, Subject::Pod, &snapshot, now)?;
+            let may_wait = admission.is_denied() && admission.awaited;
+            if !may_wait || !patience.is_rewarded().await {
+                return Ok(self.verdict(request, &admission, &snapshot, now));
             }
         }
     }
@@ -283,14 +286,41 @@ impl Webhook {
     /// Judges what nothing that is on its way could make right.
     fn validate_once(&self, request: &Request, subject: Subject) -> Result<Judged, Unjudged> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
-        let Request { object, namespace, .. } = request;
         let now = (self.clock)();
-        let admission = guarded(|| admit(object, namespace, subject, &snapshot, now, &self.settings))?;
+        let admission = self.admit(request, subject, &snapshot, now)?;
+        Ok(self.verdict(request, &admission, &snapshot, now))
+    }
+
+    fn admit<'a>(
+        &self,
+        request: &Request,
+        subject: Subject,
+        snapshot: &'a Snapshot,
+        now: Timestamp,
+    ) -> Result<Admission<'a>, Unjudged> {
+        let Request { object, namespace, .. } = request;
+        guarded(|| admit(object, namespace, subject, snapshot, now, &self.settings))
+    }
+
+    /// The answer to what the rules say.
+    fn verdict(
+        &self,
+        request: &Request,
+        admission: &Admission<'_>,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Judged {
+        let Admission { findings, exceptions, identity, .. } = admission;
         if admission.is_denied() {
-            return Ok(self.deny(request, &admission.findings, admission.identity, &snapshot));
+            return self.deny(request, findings, *identity, snapshot);
         }
-        let answer = self.allow(request, &admission.findings, admission.identity, &snapshot);
-        Ok((Verdict::Allowed, answer))
+        for used in exceptions {
+            self.metrics.excepted(used.rule.id, effect(used.exception));
+        }
+        let mut warnings = wording::exceptions(exceptions, now);
+        warnings.extend(wording::warnings(findings));
+        let answer = self.allow(request, findings, *identity, snapshot).warn(wording::shown(warnings));
+        (Verdict::Allowed, answer.audit("exceptions", wording::names(exceptions)))
     }
 
     fn allow(

@@ -1,12 +1,21 @@
 //! What people read: findings cut to the sizes that the API server and its clients take.
 
-use crate::policy::Finding;
+use crate::{
+    api::v1alpha1::ExceptionEffect,
+    policy::{Finding, Used},
+};
+use k8s_openapi::jiff::Timestamp;
 
 /// Findings in one answer; what goes beyond is counted. A pod can be made to break a rule ten thousand times.
 const SHOWN_FINDINGS: usize = 40;
 /// Warnings in one answer, and bytes in one warning: the API server cuts longer ones.
 const SHOWN_WARNINGS: usize = 16;
 const WARNING_BYTES: usize = 256;
+/// Bytes of an exception's name in a warning.
+const SHOWN_NAME_BYTES: usize = 80;
+
+/// Days before its end from which an exception is told to be ending.
+const NOTICE_DAYS: i64 = 14;
 
 /// The message of a refusal: every finding on a line of its own.
 pub(super) fn message(findings: &[Finding]) -> String {
@@ -20,6 +29,44 @@ pub(super) fn message(findings: &[Finding]) -> String {
 /// The warnings of an answer.
 pub(super) fn warnings(findings: &[Finding]) -> Vec<String> {
     findings.iter().take(SHOWN_WARNINGS).map(|finding| cut(finding.to_string())).collect()
+}
+
+/// What lets the pod pass, and when it will not any more.
+pub(super) fn exceptions(used: &[Used<'_>], now: Timestamp) -> Vec<String> {
+    let line = |Used { exception, rule }: &Used<'_>| {
+        let does = match exception.effect {
+            ExceptionEffect::Allow => "allowed",
+            ExceptionEffect::Warn => "only warned of",
+        };
+        let seconds = exception.expiration.as_second() - now.as_second();
+        let days = seconds / (24 * 60 * 60);
+        let notice = match days {
+            0 => "; it ends within a day, and such pods are refused then".to_owned(),
+            days if days < NOTICE_DAYS => format!("; it ends in {days} days, and such pods are refused then"),
+            _ => String::new(),
+        };
+        let (id, name) = (rule.id, &exception.name);
+        // The name is cut by itself, so that what follows it is always seen.
+        let name = &name[..name.floor_char_boundary(SHOWN_NAME_BYTES)];
+        let (ends, reason) = (exception.expiration, &exception.reason);
+        cut(format!("[{id}] {does} by AgentException {name:?} until {ends}{notice} ({reason})"))
+    };
+    used.iter().take(SHOWN_WARNINGS).map(line).collect()
+}
+
+/// As many warnings as are shown.
+pub(super) fn shown(mut warnings: Vec<String>) -> Vec<String> {
+    warnings.truncate(SHOWN_WARNINGS);
+    warnings
+}
+
+/// The names of the exceptions, each once.
+pub(super) fn names(used: &[Used<'_>]) -> String {
+    let mut names: Vec<_> = used.iter().map(|used| used.exception.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(SHOWN_FINDINGS);
+    names.join(",")
 }
 
 /// The ids of the rules that spoke, each once.

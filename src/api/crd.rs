@@ -1,6 +1,6 @@
 //! The CustomResourceDefinitions, made from the Rust types.
 
-use super::v1alpha1::{AgentIdentity, AgentSuspension, CredentialClaim};
+use super::v1alpha1::{AgentException, AgentIdentity, AgentSuspension, CredentialClaim};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
@@ -8,7 +8,8 @@ use kube::CustomResourceExt;
 
 /// Every kind of Deputy, in alphabetical order.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let mut all = vec![AgentIdentity::crd(), AgentSuspension::crd(), CredentialClaim::crd()];
+    let mut all =
+        vec![AgentException::crd(), AgentIdentity::crd(), AgentSuspension::crd(), CredentialClaim::crd()];
     for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             bound_conditions(schema);

@@ -35,6 +35,10 @@ pub const SUSPENSION_UID_ANNOTATION: &str = "deputy.dev/suspension-uid";
 /// Annotation on pods that carry [`SUSPENDED_GATE`]: a watch of metadata shows it.
 pub const GATED_ANNOTATION: &str = "deputy.dev/gated";
 
+/// Annotation on agents' pods that may be entered (`kubectl exec` and its like): the name of the `AgentException` that lets
+/// them be. The controller alone writes it.
+pub const INTERACTIVE_ANNOTATION: &str = "deputy.dev/interactive";
+
 /// Annotation on a `CredentialClaim` that somebody deleted and the controller put back: its holder lost it, and comes last.
 pub const TAKEN_AWAY_ANNOTATION: &str = "deputy.dev/taken-away";
 

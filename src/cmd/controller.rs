@@ -2,7 +2,7 @@
 
 use super::ProcessOptions;
 use crate::{
-    controller::{self, certificates},
+    controller::{self, certificates, exceptions},
     metrics::{ControllerMetrics, IndexMetrics, Metrics, Role},
     runtime::{
         admin::{self, Check},
@@ -63,10 +63,13 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         Arc::clone(&watch_metrics),
         synced,
     );
+    let interactive =
+        exceptions::run(client.clone(), Arc::clone(&controller_metrics), Arc::clone(&watch_metrics));
     let certificates = certificates::run(client, kept, controller_metrics, watch_metrics, ensured);
     let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
     tokio::select! {
         () = identities => bail!("the watches of identities ended"),
+        () = interactive => bail!("the watches of exceptions ended"),
         () = certificates => bail!("the watches of certificates ended"),
         ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
         // Nothing to drain: every write is whole, and the next controller looks at everything anew.

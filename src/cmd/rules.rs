@@ -28,17 +28,19 @@ fn reference() -> String {
     let mut text = "# Rules\n\n\
         Made from the table in the code by `make generate`; `deputy rules` prints it as well. Each rule answers entries \
         of the OWASP Non-Human Identities Top 10 (2025). A refusal names the rule, the place in the pod, what is wrong \
-        and what to do; it never shows a value.\n\n\
-        | rule | name | severity | OWASP NHI | enforced by |\n|---|---|---|---|---|\n"
+        and what to do; it never shows a value. The last column says what \
+        an [AgentException](operations.md#exceptions) may do about the rule.\n\n\
+        | rule | name | severity | OWASP NHI | enforced by | exception |\n|---|---|---|---|---|---|\n"
         .to_owned();
     for rule in rules() {
         let Rule { id, name, .. } = rule;
         let anchor = id.to_ascii_lowercase();
         text.push_str(&format!(
-            "| [{id}](#{anchor}) | {name} | {} | {} | {} |\n",
+            "| [{id}](#{anchor}) | {name} | {} | {} | {} | {} |\n",
             rule.severity.as_str(),
             entries(rule),
-            rule.engine.as_str()
+            rule.engine.as_str(),
+            rule.exceptable.as_str()
         ));
     }
     for rule in rules() {

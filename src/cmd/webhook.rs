@@ -98,10 +98,10 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         view.snapshots,
         view.freshness,
         settings,
+        clock::now,
         process.trust_domain.clone(),
         admission_metrics,
         options.limits(),
-        clock::now,
     );
 
     let resolver = Arc::new(tls::Resolver::default());

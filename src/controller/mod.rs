@@ -10,6 +10,7 @@ mod claims;
 mod credentials;
 mod ending;
 mod events;
+pub mod exceptions;
 mod fate;
 mod gates;
 mod identities;

@@ -8,6 +8,7 @@
 
 mod account;
 mod credential;
+mod exception;
 pub mod freshness;
 mod identity;
 mod snapshot;
@@ -15,13 +16,14 @@ mod suspension;
 
 pub use account::{Account, keeps_account, owning_identity};
 pub use credential::{Claim, Credential, Subject};
+pub use exception::{Census, Exception, Exceptions, NamedTarget};
 pub use identity::{Declarable, Identity, Invalid, ReservedAudiences, Token, is_dns_label};
 pub use snapshot::{Snapshot, Standing};
 pub use suspension::Suspension;
 
 use crate::api::{
     lean::Lean,
-    v1alpha1::{AgentIdentity, AgentSuspension, CredentialClaim},
+    v1alpha1::{AgentException, AgentIdentity, AgentSuspension, CredentialClaim},
 };
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::core::DeserializeGuard;
@@ -188,6 +190,21 @@ impl Index {
         self.current = Arc::new(next);
     }
 
+    /// An exception appeared or changed.
+    pub fn apply_exception(&mut self, observed: Observed<AgentException>) {
+        self.change_exceptions(|exceptions| exceptions.apply(observed));
+    }
+
+    /// An exception is gone.
+    pub fn delete_exception(&mut self, name: &str) {
+        self.change_exceptions(|exceptions| exceptions.delete(name));
+    }
+
+    /// The full list of exceptions: what is not in it is gone.
+    pub fn reset_exceptions(&mut self, all: Vec<Observed<AgentException>>) {
+        self.change_exceptions(|exceptions| exceptions.reset(all));
+    }
+
     fn entry(&self, observed: Observed<AgentIdentity>) -> (String, String, Entry) {
         match observed {
             Observed::Object(object) => {
@@ -201,6 +218,13 @@ impl Index {
                 (namespace, name, Err(format!("it cannot be read: {why}")))
             }
         }
+    }
+
+    fn change_exceptions(&mut self, edit: impl FnOnce(&mut Exceptions)) {
+        let mut next = Snapshot::clone(&self.current);
+        edit(Arc::make_mut(&mut next.exceptions));
+        next.version += 1;
+        self.current = Arc::new(next);
     }
 
     fn change(&mut self, namespace: &str, edit: impl FnOnce(&mut NamespaceWorld)) {

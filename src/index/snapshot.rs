@@ -1,6 +1,6 @@
 //! One immutable world, and the questions it answers.
 
-use super::{Account, Claim, Identity, Subject, Suspension};
+use super::{Account, Claim, Exceptions, Identity, Subject, Suspension};
 use crate::identity::account_name;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,6 +30,8 @@ impl NamespaceWorld {
 pub struct Snapshot {
     /// Counts the events this world was made from; goes on record with each decision.
     pub version: u64,
+    /// What the platform team lets pass.
+    pub exceptions: Arc<Exceptions>,
     pub(super) namespaces: HashMap<String, Arc<NamespaceWorld>>,
     /// By name. A copy of the table is made by a change of a claim alone.
     pub(super) claims: Arc<BTreeMap<String, Claim>>,

@@ -3,6 +3,7 @@
 use super::{
     Action, Finding, Malformed, Settings, checks,
     checks::{identity::Bearer, secrets::Holding},
+    exceptions::{self, Used},
     facts::{List, PodFacts},
     rule::AI301,
 };
@@ -29,6 +30,8 @@ pub enum Subject {
 pub struct Admission<'a> {
     /// Everything that is wrong, in the order of the pod's families of rules.
     pub findings: Vec<Finding>,
+    /// The exceptions without which there would be more.
+    pub exceptions: Vec<Used<'a>>,
     /// The agent, if the pod is one that may run.
     pub identity: Option<&'a Identity>,
     /// Whether the agent's identity, its account or its claim may be on its way: decide again on a newer snapshot before refusing.
@@ -42,7 +45,7 @@ impl Admission<'_> {
     }
 }
 
-/// Judges `pod` of `namespace`. The caller decides that the pod is within reach: one that names no agent is refused
+/// Judges `pod` of `namespace` at `now`. The caller decides that the pod is within reach: one that names no agent is refused
 /// for that.
 ///
 /// # Errors
@@ -97,5 +100,10 @@ pub fn admit<'a>(
     // Nothing else may be wrong: waiting would not put that right.
     let claim_awaited = claim_awaited && findings.iter().all(|finding| *finding.rule == AI301);
     let awaited = claim_awaited || matches!(bearer, Bearer::Awaited);
-    Ok(Admission { findings, identity: bearer.identity(), awaited })
+    let exceptions = match checks::identity::one_agent(&facts) {
+        Ok(agent) => exceptions::apply(&mut findings, &facts, snapshot.exceptions.of(namespace, agent), now),
+        // Whose exceptions these would be is not known, and the pod is refused for that.
+        Err(_) => vec![],
+    };
+    Ok(Admission { findings, exceptions, identity: bearer.identity(), awaited })
 }

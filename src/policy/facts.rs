@@ -1,6 +1,9 @@
 //! A pod as the rules see it: raw JSON read once into borrowed facts, unknown things included as such.
 
-use super::node::{Malformed, Node};
+use super::{
+    finding::{Place, Target},
+    node::{Malformed, Node},
+};
 use serde_json::Value;
 
 /// What the rules look at in a pod.
@@ -50,6 +53,9 @@ pub enum List {
 }
 
 impl List {
+    /// Every list.
+    pub const ALL: [Self; 3] = [Self::Init, Self::Main, Self::Ephemeral];
+
     /// The field's name.
     pub fn field(self) -> &'static str {
         match self {
@@ -83,14 +89,15 @@ pub struct Container<'a> {
 
 impl Container<'_> {
     /// Path of the container, or of something below it.
-    pub fn path(&self, below: &str) -> String {
-        format!("spec.{}[{}]{below}", self.list.field(), self.index)
+    pub fn path(&self, below: &str) -> Place {
+        let path = format!("spec.{}[{}]{below}", self.list.field(), self.index);
+        Place::within(Target::Container(self.list, self.index), path)
     }
 }
 
 impl<'a> Container<'a> {
     /// The Secrets it reads into its environment, with the path of each.
-    pub fn env_secrets(&self) -> impl Iterator<Item = (String, &SecretUse<'a>)> {
+    pub fn env_secrets(&self) -> impl Iterator<Item = (Place, &SecretUse<'a>)> {
         self.env_sources.iter().filter_map(|source| match &source.kind {
             EnvKind::Secret(used) => Some((self.path(&source.below), used)),
             EnvKind::File | EnvKind::Unknown(_) => None,
@@ -151,7 +158,7 @@ pub struct Volume<'a> {
 
 impl<'a> Volume<'a> {
     /// Adds the Secrets it names, with the path of each.
-    fn secrets(&self, into: &mut Vec<(String, &'a str)>) {
+    fn secrets(&self, into: &mut Vec<(Place, &'a str)>) {
         for source in &self.sources {
             match source {
                 VolumeSource::Secret(used) => into.push((self.path(".secret"), used.name)),
@@ -181,8 +188,8 @@ impl<'a> Volume<'a> {
 
 impl Volume<'_> {
     /// Path of the volume, or of something below it.
-    pub fn path(&self, below: &str) -> String {
-        format!("spec.volumes[{}]{below}", self.index)
+    pub fn path(&self, below: &str) -> Place {
+        Place::within(Target::Volume(self.index), format!("spec.volumes[{}]{below}", self.index))
     }
 
     /// Whether nothing but what the pod itself writes can be in it.
@@ -340,7 +347,7 @@ impl<'a> PodFacts<'a> {
         let (metadata, spec) = (pod.child("metadata")?, pod.child("spec")?);
         let (labels, annotations) = (metadata.child("labels")?, metadata.child("annotations")?);
         let mut containers = vec![];
-        for list in [List::Init, List::Main, List::Ephemeral] {
+        for list in List::ALL {
             for (index, node) in spec.list(list.field())?.into_iter().enumerate() {
                 containers.push(read_container(list, index, &node)?);
             }
@@ -380,10 +387,10 @@ impl<'a> PodFacts<'a> {
     }
 
     /// Every Secret the pod names, wherever it names it, with the path.
-    pub fn secrets(&self) -> Vec<(String, &'a str)> {
+    pub fn secrets(&self) -> Vec<(Place, &'a str)> {
         let mut all = vec![];
         for (index, name) in self.pull_secrets.iter().enumerate() {
-            all.push((format!("spec.imagePullSecrets[{index}]"), *name));
+            all.push((format!("spec.imagePullSecrets[{index}]").into(), *name));
         }
         for volume in &self.volumes {
             volume.secrets(&mut all);
@@ -392,6 +399,21 @@ impl<'a> PodFacts<'a> {
             all.extend(container.env_secrets().map(|(path, used)| (path, used.name)));
         }
         all
+    }
+
+    /// The name of a container or volume, if it has one and no other of its kind has the same.
+    pub fn unique_name(&self, target: Target) -> Option<&'a str> {
+        let (name, count) = match target {
+            Target::Container(list, index) => {
+                let name = self.containers.iter().find(|c| (c.list, c.index) == (list, index))?.name;
+                (name, self.containers.iter().filter(|container| container.name == name).count())
+            }
+            Target::Volume(index) => {
+                let name = self.volumes.get(index)?.name;
+                (name, self.volumes.iter().filter(|volume| volume.name == name).count())
+            }
+        };
+        (count == 1 && !name.is_empty()).then_some(name)
     }
 
     /// The containers that can hold the agent: not debug containers.

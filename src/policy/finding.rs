@@ -1,6 +1,6 @@
 //! One thing that is wrong with one place, as a person reads it.
 
-use super::rule::Rule;
+use super::{facts::List, rule::Rule};
 use std::fmt;
 
 /// Bytes of a finding's path, and of its message. A name in them, judged before Kubernetes looks at it, may be as long
@@ -26,6 +26,46 @@ impl Action {
     }
 }
 
+/// A container or a volume of the pod, by its place in its list. Names are the pod's own, and as long as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A container.
+    Container(List, usize),
+    /// A volume.
+    Volume(usize),
+}
+
+/// Where in the pod something is: a path, and the container or volume it leads into, if it leads into one.
+#[derive(Clone, Debug)]
+pub struct Place {
+    path: String,
+    target: Option<Target>,
+}
+
+impl Place {
+    /// A place in `target`.
+    pub fn within(target: Target, path: String) -> Self {
+        Self { path, target: Some(target) }
+    }
+
+    /// A place below this one.
+    pub fn below(&self, below: &str) -> Self {
+        Self { path: format!("{}{below}", self.path), target: self.target }
+    }
+}
+
+impl From<String> for Place {
+    fn from(path: String) -> Self {
+        Self { path, target: None }
+    }
+}
+
+impl From<&str> for Place {
+    fn from(path: &str) -> Self {
+        path.to_owned().into()
+    }
+}
+
 /// A rule that does not hold at one place. Never holds a value of the object judged: names and lengths only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -35,19 +75,22 @@ pub struct Finding {
     pub action: Action,
     /// Where: a path into the object, such as `spec.volumes[1]`; at most [`TEXT_BYTES`].
     pub path: String,
+    /// The container or volume it is in, if it is in one.
+    pub target: Option<Target>,
     /// What is wrong, in a clause; at most [`TEXT_BYTES`].
     pub message: String,
 }
 
 impl Finding {
     /// A finding that refuses the request.
-    pub fn deny(rule: &'static Rule, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { rule, action: Action::Deny, path: cut(path.into()), message: cut(message.into()) }
+    pub fn deny(rule: &'static Rule, place: impl Into<Place>, message: impl Into<String>) -> Self {
+        let Place { path, target } = place.into();
+        Self { rule, action: Action::Deny, path: cut(path), target, message: cut(message.into()) }
     }
 
     /// A finding that only warns.
-    pub fn warn(rule: &'static Rule, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { action: Action::Warn, ..Self::deny(rule, path, message) }
+    pub fn warn(rule: &'static Rule, place: impl Into<Place>, message: impl Into<String>) -> Self {
+        Self { action: Action::Warn, ..Self::deny(rule, place, message) }
     }
 }
 

@@ -6,6 +6,8 @@
 //! * **Control flow.** [`mutate()`] makes label, account and tokens of a pod agree with its identity, or refuses.
 //!   [`admit()`] then judges the pod as it stands, whoever wrote it: first the bytes become [`facts::PodFacts`], then
 //!   one check per family of rules adds its findings, and all of them are reported together.
+//! * **Exceptions.** What the platform team lets pass, at one container or volume by name and until its end, is taken from
+//!   the findings last, and named in the answer.
 //! * **Default deny.** A pod's identity must be known, valid and own its account. A volume kind, projection or
 //!   environment source that this version does not know is refused: it may be a credential.
 //! * **Pure.** Raw JSON and one snapshot in, values out: no clock, no I/O. `serde_json::Value` and not typed pods,
@@ -15,6 +17,7 @@
 
 mod admit;
 mod checks;
+mod exceptions;
 pub mod facts;
 mod finding;
 mod formats;
@@ -27,9 +30,10 @@ mod settings;
 mod walk;
 
 pub use admit::{Admission, Subject, admit};
-pub use finding::{Action, Finding};
+pub use exceptions::Used;
+pub use finding::{Action, Finding, Place, Target};
 pub use formats::{FormatError, Formats};
 pub use mutate::{Mutation, mutate};
 pub use node::Malformed;
-pub use rule::{Engine, Rule, Severity, rules};
+pub use rule::{Engine, Exceptable, Rule, Severity, rules};
 pub use settings::{KnownKinds, Settings};

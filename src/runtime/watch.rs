@@ -5,7 +5,7 @@ use super::clock;
 use crate::{
     api::{
         lean::Lean,
-        v1alpha1::{AgentIdentity, AgentSuspension, CredentialClaim},
+        v1alpha1::{AgentException, AgentIdentity, AgentSuspension, CredentialClaim},
     },
     index::{Index, Observed, Snapshot, freshness::Wholeness, keeps_account},
     metrics::IndexMetrics,
@@ -42,6 +42,7 @@ enum Delivery {
     Account(Result<Event<Lean<ServiceAccount>>, Broken>),
     Suspension(Result<Event<DeserializeGuard<AgentSuspension>>, Broken>),
     Claim(Result<Event<DeserializeGuard<CredentialClaim>>, Broken>),
+    Exception(Result<Event<DeserializeGuard<AgentException>>, Broken>),
 }
 
 /// What [`feed`] publishes.
@@ -63,11 +64,11 @@ pub async fn feed(client: Client, mut index: Index, fed: Fed, metrics: Arc<Index
     let identities = relisted(Api::all(client.clone()), config(), "agentidentities", Arc::clone(&metrics));
     let suspensions = relisted(Api::all(client.clone()), config(), "agentsuspensions", Arc::clone(&metrics));
     let claims = relisted(Api::all(client.clone()), config(), "credentialclaims", Arc::clone(&metrics));
+    let exceptions = relisted(Api::all(client.clone()), config(), "agentexceptions", Arc::clone(&metrics));
     let accounts = relisted(Api::all(client), config(), "serviceaccounts", Arc::clone(&metrics));
-    let mut deliveries = pin!(select(
-        select(identities.map(Delivery::Identity), suspensions.map(Delivery::Suspension)),
-        select(claims.map(Delivery::Claim), accounts.map(Delivery::Account))
-    ));
+    let of_agents = select(identities.map(Delivery::Identity), accounts.map(Delivery::Account));
+    let of_grants = select(claims.map(Delivery::Claim), exceptions.map(Delivery::Exception));
+    let mut deliveries = pin!(select(select(of_agents, suspensions.map(Delivery::Suspension)), of_grants));
     let mut lists = Lists::default();
     while let Some(delivery) = deliveries.next().await {
         if lists.take(&mut index, delivery) {
@@ -91,6 +92,7 @@ struct Lists {
     accounts: List<Lean<ServiceAccount>>,
     suspensions: List<DeserializeGuard<AgentSuspension>>,
     claims: List<DeserializeGuard<CredentialClaim>>,
+    exceptions: List<DeserializeGuard<AgentException>>,
 }
 
 impl Lists {
@@ -101,6 +103,7 @@ impl Lists {
             Delivery::Account(event) => self.accounts.take(index, event),
             Delivery::Suspension(event) => self.suspensions.take(index, event),
             Delivery::Claim(event) => self.claims.take(index, event),
+            Delivery::Exception(event) => self.exceptions.take(index, event),
         }
     }
 
@@ -109,13 +112,22 @@ impl Lists {
             && self.accounts.complete
             && self.suspensions.complete
             && self.claims.complete
+            && self.exceptions.complete
     }
 
     fn wholeness(&self) -> Wholeness {
-        let Self { identities, accounts, suspensions, claims } = self;
+        let Self { identities, accounts, suspensions, claims, exceptions } = self;
         Wholeness {
-            whole: identities.whole && accounts.whole && suspensions.whole && claims.whole,
-            breaks: identities.breaks + accounts.breaks + suspensions.breaks + claims.breaks,
+            whole: identities.whole
+                && accounts.whole
+                && suspensions.whole
+                && claims.whole
+                && exceptions.whole,
+            breaks: identities.breaks
+                + accounts.breaks
+                + suspensions.breaks
+                + claims.breaks
+                + exceptions.breaks,
         }
     }
 }
@@ -220,6 +232,20 @@ impl Indexed for DeserializeGuard<CredentialClaim> {
 
     fn reset(index: &mut Index, all: Vec<Self>) {
         index.reset_claims(&all.into_iter().map(Observed::from).collect::<Vec<_>>());
+    }
+}
+
+impl Indexed for DeserializeGuard<AgentException> {
+    fn apply(self, index: &mut Index) {
+        index.apply_exception(self.into());
+    }
+
+    fn delete(index: &mut Index, _namespace: &str, name: &str) {
+        index.delete_exception(name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_exceptions(all.into_iter().map(Observed::from).collect());
     }
 }
 

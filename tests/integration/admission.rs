@@ -22,6 +22,9 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt as _;
 
+/// What the webhook's clock says.
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
 /// A webhook and the world it looks at.
 struct World {
     index: Index,
@@ -40,8 +43,7 @@ impl World {
         let settings = Settings::builtin(ReservedAudiences::default()).unwrap();
         let trust_domain = "cluster.local".parse().unwrap();
         let (freshness, proved) = watch::channel(proved_now());
-        let webhook =
-            Webhook::new(newest, proved, settings, trust_domain, admission, limits, || Timestamp::UNIX_EPOCH);
+        let webhook = Webhook::new(newest, proved, settings, || NOW, trust_domain, admission, limits);
         Self { index, snapshots, freshness, metrics, router: router(Arc::new(webhook)) }
     }
 

@@ -24,7 +24,7 @@ const RULES: &[(&str, &[&str])] = &[
         "ClusterRole deputy-controller",
         &[
             "deputy.dev | agentidentities | | get list watch",
-            "deputy.dev | agentsuspensions | | list watch",
+            "deputy.dev | agentsuspensions agentexceptions | | list watch",
             "deputy.dev | credentialclaims | | list watch create update delete",
             "deputy.dev | agentidentities/status | | patch update",
             "core | serviceaccounts | | get list watch create patch update delete",
@@ -40,6 +40,10 @@ const RULES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "ClusterRole deputy-exception-admin",
+        &["deputy.dev | agentexceptions | | get list watch create update patch delete deletecollection"],
+    ),
+    (
         "ClusterRole deputy-suspender",
         &[
             "deputy.dev | agentidentities | | get list watch",
@@ -48,12 +52,14 @@ const RULES: &[(&str, &[&str])] = &[
     ),
     (
         "ClusterRole deputy-viewer",
-        &["deputy.dev | agentidentities agentsuspensions credentialclaims | | get list watch"],
+        &[
+            "deputy.dev | agentidentities agentsuspensions agentexceptions credentialclaims | | get list watch",
+        ],
     ),
     (
         "ClusterRole deputy-webhook",
         &[
-            "deputy.dev | agentidentities agentsuspensions credentialclaims | | list watch",
+            "deputy.dev | agentidentities agentsuspensions agentexceptions credentialclaims | | list watch",
             "core | serviceaccounts | | list watch",
         ],
     ),
@@ -81,7 +87,7 @@ const BINDINGS: &[(&str, &str)] = &[
     ("Role deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
 ];
 
-const POLICIES: [&str; 14] = [
+const POLICIES: [&str; 18] = [
     "agent-accounts",
     "agent-pod-labels",
     "agent-tokens",
@@ -89,7 +95,11 @@ const POLICIES: [&str; 14] = [
     "controller-fence",
     "credential-claims",
     "enforce-label",
+    "exception-end",
+    "exception-once",
     "identity-namespaces",
+    "interactive-access",
+    "interactive-mark",
     "replica-leases",
     "suspended-tokens",
     "suspension-gate",
@@ -97,10 +107,6 @@ const POLICIES: [&str; 14] = [
     "token-secrets",
     "use-agents",
 ];
-
-/// Policies that look suspensions up, and what they say without one.
-const WITH_SUSPENSIONS: [(&str, &str); 2] =
-    [("deputy-controller-evictions", "Deny"), ("deputy-suspended-tokens", "Allow")];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -205,7 +211,11 @@ fn no_rule_is_a_wildcard_and_none_reaches_secrets_of_the_cluster() {
                 assert!(!(cluster_wide && forbidden.contains(&resource)), "{}: {said}", identify(role));
             }
             for verb in ["impersonate", "escalate", "bind", "delete"] {
-                let people = ["ClusterRole deputy-agent-admin", "ClusterRole deputy-suspender"];
+                let people = [
+                    "ClusterRole deputy-agent-admin",
+                    "ClusterRole deputy-exception-admin",
+                    "ClusterRole deputy-suspender",
+                ];
                 let of_people = people.contains(&identify(role).as_str()) && verb == "delete";
                 // A suspended agent's account is replaced and its pods are ended: the fence holds the controller to agents'.
                 // A claim is its own word on who holds what, which it takes back.
@@ -375,18 +385,26 @@ fn policies_deny_and_say_what_to_do() {
     let expected = POLICIES.map(|policy| format!("deputy-{policy}"));
     assert_eq!(names("ValidatingAdmissionPolicy"), expected);
     assert_eq!(names("ValidatingAdmissionPolicyBinding"), expected);
+    let agents = serde_json::json!({"matchExpressions": [{"key": "deputy.dev/agent", "operator": "Exists"}]});
+    // Every such object of the namespace, or of the cluster; and what none means.
+    let parameters = [
+        ("deputy-controller-evictions", serde_json::json!({}), "Deny"),
+        ("deputy-exception-once", serde_json::json!({}), "Allow"),
+        ("deputy-interactive-access", agents, "Allow"),
+        ("deputy-suspended-tokens", serde_json::json!({}), "Allow"),
+    ];
     for binding in of_kind(&chart, &["ValidatingAdmissionPolicyBinding"]) {
         let mut spec = serde_json::json!({"policyName": name(binding), "validationActions": ["Deny"]});
-        // Of every suspension of the namespace; where there is none, tokens are issued and nothing is evicted.
-        if let Some((_, without)) = WITH_SUSPENSIONS.iter().find(|(policy, _)| name(binding) == *policy) {
-            spec["paramRef"] = serde_json::json!({"selector": {}, "parameterNotFoundAction": without});
+        if let Some((_, selector, without)) = parameters.iter().find(|(policy, ..)| name(binding) == *policy)
+        {
+            spec["paramRef"] = serde_json::json!({"selector": selector, "parameterNotFoundAction": without});
         }
         assert_eq!(binding.get("spec"), Some(&spec));
     }
     for policy in of_kind(&chart, &["ValidatingAdmissionPolicy"]) {
         assert_eq!(text(policy, "/spec/failurePolicy"), "Fail");
         let has_parameter = policy.pointer("/spec/paramKind").is_some();
-        assert_eq!(has_parameter, WITH_SUSPENSIONS.iter().any(|(with, _)| name(policy) == *with));
+        assert_eq!(has_parameter, parameters.iter().any(|(with, ..)| name(policy) == *with));
         assert!(!list(policy, "/spec/matchConstraints/resourceRules").is_empty());
         for validation in list(policy, "/spec/validations") {
             assert_eq!(text(validation, "/reason"), "Forbidden");
@@ -520,7 +538,12 @@ fn crds_come_with_the_chart_and_stay_when_it_goes() {
     let crds: Vec<_> = of_kind(&chart, &["CustomResourceDefinition"]).collect();
     assert_eq!(
         crds.iter().map(|crd| name(crd)).collect::<Vec<_>>(),
-        ["agentidentities.deputy.dev", "agentsuspensions.deputy.dev", "credentialclaims.deputy.dev"]
+        [
+            "agentexceptions.deputy.dev",
+            "agentidentities.deputy.dev",
+            "agentsuspensions.deputy.dev",
+            "credentialclaims.deputy.dev"
+        ]
     );
     for crd in crds {
         assert_eq!(crd.pointer("/metadata/annotations/helm.sh~1resource-policy"), Some(&"keep".into()));

@@ -15,6 +15,7 @@ mod chart;
 mod controller;
 mod credentials;
 mod dependencies;
+mod exceptions;
 mod layering;
 mod metrics;
 mod plugin;

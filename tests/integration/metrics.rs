@@ -7,7 +7,7 @@ use axum::{
 use deputy::{
     metrics::{
         AdmissionMetrics, CertificateMetrics, ControllerMetrics, DecodeError, Effect, IndexMetrics, Metrics,
-        Role, Verdict, Webhook,
+        Pass, Role, Verdict, Webhook,
     },
     runtime::admin::{self, Check},
 };
@@ -25,6 +25,7 @@ fn webhook() -> Metrics {
     admission.reviewed(Webhook::Validate, Verdict::Denied, Duration::from_millis(3));
     admission.unreadable(Webhook::Mutate, DecodeError::Malformed);
     admission.violation("AI201", Effect::Deny);
+    admission.excepted("AI401", Pass::Allow);
     IndexMetrics::register(&mut metrics).watch_failed("agentidentities");
     CertificateMetrics::register(&mut metrics).in_use("serving", Timestamp::UNIX_EPOCH);
     metrics
@@ -35,6 +36,8 @@ fn controller() -> Metrics {
     let controller = ControllerMetrics::register(&mut metrics);
     controller.identities("Ready", "True", 1);
     controller.reconciled("changed", Duration::from_millis(3));
+    controller.exceptions("in_force", 2);
+    controller.next_exception_ends(Some(Timestamp::UNIX_EPOCH));
     controller.wrote("patch", "serviceaccounts");
     controller.ended_pod("suspension", "evicted");
     IndexMetrics::register(&mut metrics).advanced(1, Timestamp::UNIX_EPOCH);
@@ -84,6 +87,7 @@ fn a_role_shows_what_it_does() {
         r#"deputy_admission_reviews_total{webhook="validate",verdict="denied"} 1"#,
         r#"deputy_admission_reviews_total{webhook="mutate",verdict="denied"} 0"#,
         r#"deputy_admission_violations_total{rule="AI201",action="deny"} 1"#,
+        r#"deputy_admission_exception_uses_total{rule="AI401",effect="allow"} 1"#,
         r#"deputy_admission_decode_errors_total{webhook="mutate",error="malformed"} 1"#,
         r#"deputy_admission_review_duration_seconds_bucket{le="0.005",webhook="validate"} 1"#,
         r#"deputy_watch_errors_total{resource="agentidentities"} 1"#,
@@ -98,6 +102,8 @@ fn a_role_shows_what_it_does() {
         r#"deputy_api_writes_total{verb="patch",resource="serviceaccounts"} 1"#,
         r#"deputy_pods_ended_total{cause="suspension",way="evicted"} 1"#,
         "deputy_index_version 1",
+        r#"deputy_exceptions{state="in_force"} 2"#,
+        "deputy_exception_next_end_timestamp_seconds 0",
     ] {
         assert!(controller.lines().any(|line| line == sample), "{sample} in\n{controller}");
     }

@@ -1,9 +1,13 @@
 //! Version `v1alpha1` of the kinds.
 
+mod agent_exception;
 mod agent_identity;
 mod agent_suspension;
 mod credential_claim;
 
+pub use agent_exception::{
+    AgentException, AgentExceptionSpec, AgentReference, ExceptedRule, ExceptionEffect, ExceptionTarget,
+};
 pub use agent_identity::{
     AgentCredential, AgentIdentity, AgentIdentitySpec, AgentIdentityStatus, AgentToken, CloudRoleName,
     CredentialType, Delivery, KubernetesApiAccess, ManagedAccountSpec, ManagedAccountStatus, PodCounts,

@@ -1,7 +1,7 @@
 //! AI401: what reaches into the node.
 
 use crate::policy::{
-    Finding,
+    Finding, Place,
     facts::{Container, PodFacts, VolumeSource},
     rule::AI401,
 };
@@ -17,7 +17,7 @@ pub(in crate::policy) fn check(facts: &PodFacts<'_>, findings: &mut Vec<Finding>
         }
     }
     if facts.windows.host_process {
-        findings.push(host_process("spec".to_owned()));
+        findings.push(host_process(&"spec".into()));
     }
     for container in &facts.containers {
         check_container(container, findings);
@@ -30,14 +30,11 @@ pub(in crate::policy) fn check_container(container: &Container<'_>, findings: &m
         container.host_access.iter().map(|(below, what)| Finding::deny(&AI401, container.path(below), what)),
     );
     if container.windows.host_process {
-        findings.push(host_process(container.path("")));
+        findings.push(host_process(&container.path("")));
     }
 }
 
-fn host_process(of: String) -> Finding {
-    Finding::deny(
-        &AI401,
-        format!("{of}.securityContext.windowsOptions.hostProcess"),
-        "runs on the node itself",
-    )
+fn host_process(of: &Place) -> Finding {
+    let at = of.below(".securityContext.windowsOptions.hostProcess");
+    Finding::deny(&AI401, at, "runs on the node itself")
 }

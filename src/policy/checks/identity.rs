@@ -74,7 +74,7 @@ pub(in crate::policy) fn check<'a>(
 }
 
 /// The agent that label and account agree on.
-fn one_agent<'a>(facts: &PodFacts<'a>) -> Result<&'a str, Finding> {
+pub(in crate::policy) fn one_agent<'a>(facts: &PodFacts<'a>) -> Result<&'a str, Finding> {
     let account = facts.account.or(facts.account_alias);
     match (facts.label, account, account.and_then(agent_of_account)) {
         (Some(""), ..) => Err(Finding::deny(&AI001, LABEL_PATH, "is empty: it names no agent")),

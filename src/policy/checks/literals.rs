@@ -2,11 +2,15 @@
 //! so that no place can be forgotten.
 
 use crate::policy::{
-    Finding, Rule, Settings,
+    Finding, Place, Rule, Settings, Target,
+    facts::List,
     rule::{AI206, AI207},
     walk::{self, Path},
 };
 use serde_json::Value;
+
+/// Where the debug containers are.
+const EPHEMERAL: &str = "spec.ephemeralContainers";
 
 /// Checks the pod's spec and metadata.
 pub(in crate::policy) fn check(pod: &Value, settings: &Settings, findings: &mut Vec<Finding>) {
@@ -30,7 +34,7 @@ pub(in crate::policy) fn check_debug_containers(
     findings: &mut Vec<Finding>,
 ) {
     if let Some(containers) = pod.pointer("/spec/ephemeralContainers") {
-        scan(containers, &Path::Root("spec.ephemeralContainers"), &AI206, settings, findings);
+        scan(containers, &Path::Root(EPHEMERAL), &AI206, settings, findings);
     }
 }
 
@@ -44,7 +48,32 @@ fn scan(
     walk::strings(value, root, &mut |path, text| {
         if let Some(format) = settings.formats.find(text) {
             let message = format!("matches {format:?} ({} characters)", text.chars().count());
-            findings.push(Finding::deny(rule, path.to_string(), message));
+            findings.push(Finding::deny(rule, place(path), message));
         }
     });
+}
+
+/// The path in words, and the container or volume it leads into.
+fn place(path: &Path<'_>) -> Place {
+    let mut at = path;
+    let target = loop {
+        match at {
+            Path::Index(Path::Key(Path::Root("spec"), "volumes"), index) => {
+                break Some(Target::Volume(*index));
+            }
+            Path::Index(Path::Key(Path::Root("spec"), field), index) => {
+                let list = List::ALL.into_iter().find(|list| list.field() == *field);
+                break list.map(|list| Target::Container(list, *index));
+            }
+            Path::Index(Path::Root(EPHEMERAL), index) => {
+                break Some(Target::Container(List::Ephemeral, *index));
+            }
+            Path::Key(parent, _) | Path::Index(parent, _) => at = parent,
+            Path::Root(_) => break None,
+        }
+    };
+    match target {
+        Some(target) => Place::within(target, path.to_string()),
+        None => path.to_string().into(),
+    }
 }

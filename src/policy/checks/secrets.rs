@@ -4,7 +4,7 @@ use crate::{
     api::v1alpha1::Delivery,
     index::{Claim, Identity, Snapshot, Subject},
     policy::{
-        Finding, Settings,
+        Finding, Place, Settings,
         facts::{PodFacts, Projection, SecretUse, Volume, VolumeSource, Windows},
         rule::{AI201, AI202, AI203, AI204, AI205, AI301, AI304, Rule},
     },
@@ -38,7 +38,7 @@ pub(in crate::policy) fn check(
         }
         windows(&container.windows, &container.path(".securityContext"), findings);
     }
-    windows(&facts.windows, "spec.securityContext", findings);
+    windows(&facts.windows, &"spec.securityContext".into(), findings);
     let Some(identity) = holding.identity else { return false };
     for (index, name) in facts.pull_secrets.iter().enumerate() {
         if !identity.image_pull_secrets.iter().any(|declared| declared == name) {
@@ -47,14 +47,14 @@ pub(in crate::policy) fn check(
         }
     }
     let elsewhere = facts.pull_secrets.iter().enumerate();
-    let elsewhere = elsewhere.map(|(index, name)| (format!("spec.imagePullSecrets[{index}]"), *name));
+    let elsewhere = elsewhere.map(|(index, name)| (format!("spec.imagePullSecrets[{index}]").into(), *name));
     check_claimed(elsewhere, &identity.namespace, holding.snapshot, findings);
     awaited
 }
 
 /// Checks a pod that is no agent's: it may name no Secret that is claimed.
 pub(in crate::policy) fn check_claimed<'a>(
-    secrets: impl IntoIterator<Item = (String, &'a str)>,
+    secrets: impl IntoIterator<Item = (Place, &'a str)>,
     namespace: &str,
     snapshot: &Snapshot,
     findings: &mut Vec<Finding>,
@@ -70,7 +70,7 @@ pub(in crate::policy) fn check_claimed<'a>(
 /// Checks one Secret that reaches a container. Returns whether nothing but the claim is missing.
 fn check_secret(
     used: &SecretUse<'_>,
-    path: String,
+    path: Place,
     delivery: Delivery,
     holding: Holding<'_>,
     findings: &mut Vec<Finding>,
@@ -200,8 +200,9 @@ fn check_projections(
     awaited
 }
 
-fn windows(options: &Windows, context: &str, findings: &mut Vec<Finding>) {
+fn windows(options: &Windows, context: &Place, findings: &mut Vec<Finding>) {
     findings.extend(options.gmsa.iter().map(|field| {
-        Finding::deny(&AI204, format!("{context}.windowsOptions.{field}"), "runs as a domain service account")
+        let at = context.below(&format!(".windowsOptions.{field}"));
+        Finding::deny(&AI204, at, "runs as a domain service account")
     }));
 }

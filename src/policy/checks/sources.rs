@@ -1,7 +1,7 @@
 //! AI212: what this version does not know may be a credential.
 
 use crate::policy::{
-    Finding, Settings,
+    Finding, Place, Settings,
     facts::{Container, EnvKind, PodFacts, Projection, VolumeSource},
     rule::AI212,
 };
@@ -52,6 +52,6 @@ pub(in crate::policy) fn check_env(
     }
 }
 
-fn unknown(path: String, key: &str) -> Finding {
-    Finding::deny(&AI212, path, format!("{key:?} is unknown to this version of Deputy"))
+fn unknown(place: Place, key: &str) -> Finding {
+    Finding::deny(&AI212, place, format!("{key:?} is unknown to this version of Deputy"))
 }

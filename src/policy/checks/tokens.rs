@@ -3,7 +3,7 @@
 use crate::{
     index::Identity,
     policy::{
-        Finding, Settings,
+        Finding, Place, Settings,
         facts::{Container, Mount, PodFacts, TokenProjection, Volume},
         managed::{self, INJECTED_PREFIX},
         mount_path::{self, Relation},
@@ -55,20 +55,20 @@ fn impostor(pod: &Value, volume: &Volume<'_>, identity: &Identity) -> Option<Fin
     Some(Finding::deny(&AI108, volume.path(".name"), message))
 }
 
-fn lifetime(token: &TokenProjection<'_>, at: &str) -> Option<Finding> {
+fn lifetime(token: &TokenProjection<'_>, at: &Place) -> Option<Finding> {
     // Absent means 3600, the longest allowed.
     let seconds = token.expiration_seconds.filter(|seconds| !(600..=3600).contains(seconds))?;
-    Some(Finding::deny(&AI103, format!("{at}.expirationSeconds"), format!("is {seconds}")))
+    Some(Finding::deny(&AI103, at.below(".expirationSeconds"), format!("is {seconds}")))
 }
 
 fn audience(
     token: &TokenProjection<'_>,
     identity: Option<&Identity>,
     settings: &Settings,
-    at: &str,
+    at: &Place,
 ) -> Option<Finding> {
     let identity = identity?;
-    let at = format!("{at}.audience");
+    let at = at.below(".audience");
     match token.audience {
         None if identity.kubernetes_api_access => None,
         None => Some(Finding::deny(&AI102, at, "is empty, which means the Kubernetes API")),
