@@ -13,6 +13,7 @@
 
 mod conditions;
 mod credentials;
+mod exceptions;
 mod figures;
 mod identities;
 mod own_cluster;

@@ -13,7 +13,7 @@ fn identity_and_pod_in_one_apply_and_only_the_declared_token() {
     );
     apply(&both).accepted();
     ns.runs("p");
-    let files = ns.kubectl(&["exec", "p", "--", "ls", "-R", "/var/run/secrets"]).accepted();
+    let files = ns.inside("p", &["ls", "-R", "/var/run/secrets"]);
     assert!(files.contains("tokens") && !files.contains("kubernetes.io"), "{files}");
     let pod = get(&["-n", &ns.0, "pod", "p"]);
     assert_eq!(pod["spec"]["serviceAccountName"], "agent.a");
@@ -29,7 +29,7 @@ fn api_access_is_a_token_of_an_hour_at_the_usual_path() {
     apply(&ns.pod("p", "a", "")).accepted();
     ns.runs("p");
     let path = "/var/run/secrets/kubernetes.io/serviceaccount";
-    let files = ns.kubectl(&["exec", "p", "--", "ls", path]).accepted();
+    let files = ns.inside("p", &["ls", path]);
     assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["ca.crt", "namespace", "token"]);
     let pod = get(&["-n", &ns.0, "pod", "p"]);
     assert_eq!(pod["spec"]["volumes"].as_array().unwrap().len(), 1);

@@ -158,6 +158,16 @@ impl Namespace {
         self.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=60s"]).accepted();
     }
 
+    /// Runs a command in the pod of the agent `a`, which an exception lets be entered meanwhile.
+    pub fn inside(&self, pod: &str, command: &[&str]) -> String {
+        let (_open, said) = Exception::new(self, "inside", "effect: Allow, rules: [AI501]", 600);
+        said.accepted();
+        eventually("the pod may be entered", || {
+            let said = self.kubectl(&[&["exec", pod, "--"], command].concat());
+            said.ok.then_some(said.text)
+        })
+    }
+
     /// A person who may edit this namespace, with a credential of his own.
     pub fn editor(&self, name: &str) -> User {
         let account = format!("{}:{name}", self.0);
@@ -178,6 +188,31 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         kubectl(&["delete", "namespace", &self.0, "--wait=false"]);
         let _ = std::fs::remove_file(self.anonymous_path());
+    }
+}
+
+/// An exception for the agent `a` of a namespace, deleted with the value.
+pub struct Exception(pub String);
+
+impl Exception {
+    /// One that ends in so many seconds, and what was said to it.
+    pub fn new(ns: &Namespace, name: &str, spec: &str, seconds: u32) -> (Self, Said) {
+        let name = format!("{}-{name}", ns.0);
+        let ends =
+            run("date", &["-u", "-d", &format!("{seconds} seconds"), "+%Y-%m-%dT%H:%M:%SZ"], "").accepted();
+        let said = apply(&format!(
+            "{{apiVersion: deputy.dev/v1alpha1, kind: AgentException, metadata: {{name: {name}}}, spec: {{agentRef: \
+             {{namespace: {}, name: a}}, reason: e2e, expirationTime: \"{}\", {spec}}}}}",
+            ns.0,
+            ends.trim()
+        ));
+        (Self(name), said)
+    }
+}
+
+impl Drop for Exception {
+    fn drop(&mut self) {
+        kubectl(&["delete", "agentexception", &self.0, "--ignore-not-found"]);
     }
 }
 

@@ -78,7 +78,7 @@ fn issued_tokens_die_with_the_account() {
     apply(&ns.pod("p", "a", "")).accepted();
     ages(&ns, "p");
     let path = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-    let token = ns.kubectl(&["exec", "p", "--", "cat", path]).accepted();
+    let token = ns.inside("p", &["cat", path]);
     let whoami =
         || run("kubectl", &["--token", token.trim(), "auth", "whoami", "--kubeconfig", &ns.anonymous()], "");
     assert!(whoami().accepted().contains("agent.a"));
