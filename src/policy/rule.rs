@@ -229,7 +229,7 @@ rules! {
     AI301, "shared-secret", Critical, [9], Webhook,
         "The pod names a Secret that another identity holds, or that its own does not hold yet.",
         "Two agents with one key are one principal to whoever accepts the key: nobody can say which of them acted.",
-        "give each agent a credential of its own; kubectl deputy claims shows who holds what";
+        "give each agent a credential of its own; kubectl get credentialclaims shows who holds what";
     AI302, "shared-cloud-role", Critical, [9, 6], Controller,
         "The identity declares a cloud role that another identity holds.",
         "A role two agents can take is one principal to the cloud.",
