@@ -572,3 +572,21 @@ async fn an_identity_on_its_way_out_gets_no_account() {
     play(&server, long()).await;
     assert_eq!(server.asked().len(), 0);
 }
+
+/// Until identities are listed nobody seems to declare anything: a controller that starts must not take that for an answer.
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_not_released_before_identities_are_listed() {
+    let server = ApiServer::default();
+    server.put("namespaces", json!({"metadata": {"name": "ns", "labels": {"deputy.dev/enforce": "agents"}}}));
+    let mut declaring = identity();
+    declaring["spec"]["credentials"] = json!([{"name": "db", "type": "Secret", "reason": "r",
+        "secret": {"secretName": "db", "keys": ["k"]}, "expirationTime": "2999-01-01T00:00:00Z"}]);
+    server.put("agentidentities", declaring);
+    play(&server, long()).await;
+    assert_eq!(ready(&server), ("True".into(), "AccountReady".into()));
+    assert!(writes(&server.asked()).contains(&"POST credentialclaims"));
+
+    server.script("LIST agentidentities", [failure(503, "ServiceUnavailable", "starting")]);
+    play(&server, long()).await;
+    assert_eq!(writes(&server.asked()), Vec::<&str>::new());
+}

@@ -255,6 +255,11 @@ pub(super) async fn keep(
     context: Arc<Context>,
     tell: UnboundedSender<Vec<ObjectRef<Guarded>>>,
 ) {
+    // Before it is listed nobody seems to declare anything, and every claim would be released. An error means that the
+    // store's writer is gone, and the controller with it.
+    if known.wait_until_ready().await.is_err() {
+        return;
+    }
     let claims = &context.claims;
     let mut wake = AGAIN;
     loop {
