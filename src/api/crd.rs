@@ -1,6 +1,9 @@
 //! The CustomResourceDefinitions, made from the Rust types.
 
-use super::v1alpha1::{AgentException, AgentIdentity, AgentSuspension, CredentialClaim};
+use super::v1alpha1::{
+    AgentException, AgentIdentity, AgentSuspension, CredentialClaim, DelegationPolicy, ProtectedResource,
+    TrustedIssuer,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
@@ -8,8 +11,15 @@ use kube::CustomResourceExt;
 
 /// Every kind of Deputy, in alphabetical order.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let mut all =
-        vec![AgentException::crd(), AgentIdentity::crd(), AgentSuspension::crd(), CredentialClaim::crd()];
+    let mut all = vec![
+        AgentException::crd(),
+        AgentIdentity::crd(),
+        AgentSuspension::crd(),
+        CredentialClaim::crd(),
+        DelegationPolicy::crd(),
+        ProtectedResource::crd(),
+        TrustedIssuer::crd(),
+    ];
     for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             bound_conditions(schema);
@@ -21,14 +31,19 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 /// Sizes the strings of metav1 Conditions, as Kubernetes' own kubebuilder markers do: their Rust type carries none,
 /// and an unsized string makes CEL rules over it too costly to be accepted.
 fn bound_conditions(schema: &mut JSONSchemaProps) {
-    let status = schema.properties.as_mut().and_then(|p| p.get_mut("status"));
-    let conditions = status.and_then(|s| s.properties.as_mut()).and_then(|p| p.get_mut("conditions"));
-    let Some(JSONSchemaPropsOrArray::Schema(item)) = conditions.and_then(|c| c.items.as_mut()) else {
-        return;
-    };
-    for (name, size) in [("message", 32768), ("reason", 1024), ("type", 316)] {
-        if let Some(property) = item.properties.as_mut().and_then(|p| p.get_mut(name)) {
-            property.max_length = Some(size);
+    for (name, property) in schema.properties.iter_mut().flatten() {
+        let Some(JSONSchemaPropsOrArray::Schema(item)) = property.items.as_mut() else {
+            bound_conditions(property);
+            continue;
+        };
+        if name != "conditions" {
+            bound_conditions(item);
+            continue;
+        }
+        for (name, size) in [("message", 32768), ("reason", 1024), ("type", 316)] {
+            if let Some(property) = item.properties.as_mut().and_then(|p| p.get_mut(name)) {
+                property.max_length = Some(size);
+            }
         }
     }
 }
@@ -36,6 +51,7 @@ fn bound_conditions(schema: &mut JSONSchemaProps) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrBool;
 
     /// Walks a schema and collects every string without a bound and every list without one.
     fn unbounded(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
@@ -47,6 +63,9 @@ mod tests {
         }
         for (name, property) in schema.properties.iter().flatten() {
             unbounded(&format!("{path}.{name}"), property, found);
+        }
+        if let Some(JSONSchemaPropsOrBool::Schema(value)) = &schema.additional_properties {
+            unbounded(&format!("{path}{{}}"), value, found);
         }
         if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items {
             unbounded(&format!("{path}[]"), item, found);
@@ -60,7 +79,7 @@ mod tests {
                 let schema = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
                 let mut found = vec![];
                 unbounded("", schema, &mut found);
-                found.retain(|path| path != ".status.conditions[].status");
+                found.retain(|path| !path.ends_with(".conditions[].status"));
                 assert_eq!(found, Vec::<String>::new(), "{}", crd.spec.names.kind);
             }
         }

@@ -17,7 +17,9 @@ const RELEASE: &[&str] = &["deputy", "charts/deputy", "--namespace", "deputy-sys
 const RULES: &[(&str, &[&str])] = &[
     (
         "ClusterRole deputy-agent-admin",
-        &["deputy.dev | agentidentities | | get list watch create update patch delete deletecollection"],
+        &[
+            "deputy.dev | agentidentities delegationpolicies | | get list watch create update patch delete deletecollection",
+        ],
     ),
     ("ClusterRole deputy-agent-user", &["deputy.dev | agentidentities | | use"]),
     (
@@ -44,6 +46,14 @@ const RULES: &[(&str, &[&str])] = &[
         &["deputy.dev | agentexceptions | | get list watch create update patch delete deletecollection"],
     ),
     (
+        "ClusterRole deputy-issuer-admin",
+        &["deputy.dev | trustedissuers | | get list watch create update patch delete deletecollection"],
+    ),
+    (
+        "ClusterRole deputy-resource-admin",
+        &["deputy.dev | protectedresources | | get list watch create update patch delete deletecollection"],
+    ),
+    (
         "ClusterRole deputy-suspender",
         &[
             "deputy.dev | agentidentities | | get list watch",
@@ -53,7 +63,8 @@ const RULES: &[(&str, &[&str])] = &[
     (
         "ClusterRole deputy-viewer",
         &[
-            "deputy.dev | agentidentities agentsuspensions agentexceptions credentialclaims | | get list watch",
+            "deputy.dev | agentidentities agentsuspensions agentexceptions credentialclaims delegationpolicies \
+             protectedresources trustedissuers | | get list watch",
         ],
     ),
     (
@@ -205,7 +216,15 @@ fn no_rule_is_a_wildcard_and_none_reaches_secrets_of_the_cluster() {
         for rule in list(role, "/rules") {
             let said = describe(rule);
             assert!(!said.contains('*'), "{}: {said}", identify(role));
-            let forbidden = ["secrets", "serviceaccounts/token", "pods/exec", "roles", "nodes"];
+            // The last one is no power over an object: a verb on it is a user's right at a resource.
+            let forbidden = [
+                "secrets",
+                "serviceaccounts/token",
+                "pods/exec",
+                "roles",
+                "nodes",
+                "protectedresources/scopes",
+            ];
             let cluster_wide = kind(role) == "ClusterRole";
             for resource in list(rule, "/resources").iter().filter_map(Value::as_str) {
                 assert!(!(cluster_wide && forbidden.contains(&resource)), "{}: {said}", identify(role));
@@ -214,6 +233,8 @@ fn no_rule_is_a_wildcard_and_none_reaches_secrets_of_the_cluster() {
                 let people = [
                     "ClusterRole deputy-agent-admin",
                     "ClusterRole deputy-exception-admin",
+                    "ClusterRole deputy-issuer-admin",
+                    "ClusterRole deputy-resource-admin",
                     "ClusterRole deputy-suspender",
                 ];
                 let of_people = people.contains(&identify(role).as_str()) && verb == "delete";
@@ -542,7 +563,10 @@ fn crds_come_with_the_chart_and_stay_when_it_goes() {
             "agentexceptions.deputy.dev",
             "agentidentities.deputy.dev",
             "agentsuspensions.deputy.dev",
-            "credentialclaims.deputy.dev"
+            "credentialclaims.deputy.dev",
+            "delegationpolicies.deputy.dev",
+            "protectedresources.deputy.dev",
+            "trustedissuers.deputy.dev"
         ]
     );
     for crd in crds {
@@ -583,9 +607,14 @@ fn samples_are_of_one_namespace_and_one_agent() {
     seen.sort();
     let expected = [
         ("AgentIdentity research/researcher", ""),
+        ("ClusterRole papers-reader", ""),
+        ("ClusterRoleBinding papers-readers", ""),
+        ("DelegationPolicy research/researchers-read", ""),
         ("Deployment research/researcher", "researcher"),
         ("Namespace research", ""),
         ("Pod research/researcher-once", "researcher"),
+        ("ProtectedResource papers", ""),
+        ("TrustedIssuer corp", ""),
     ];
     assert_eq!(seen, expected.map(|(object, label)| (object.to_owned(), label.to_owned())));
 }

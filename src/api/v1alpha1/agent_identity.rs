@@ -5,6 +5,7 @@
     reason = "the KubeSchema derive repeats each struct, with its visibility, inside a function"
 )]
 
+use super::ResourceGrant;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -70,6 +71,13 @@ pub struct AgentIdentitySpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub tokens: Vec<AgentToken>,
+
+    /// The ceiling: all the scopes this agent may ever be given. Worth nothing without the resource's consent and a
+    /// DelegationPolicy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["protectedResourceName".to_string()]))]
+    pub grants: Vec<ResourceGrant>,
 
     /// Static credentials the agent may still use. Each is held by this agent alone, and ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
