@@ -167,6 +167,8 @@ mod tests {
             tokens: Vec::<Token>::new(),
             credentials: vec![],
             cloud_roles: vec![],
+            grants: BTreeMap::default(),
+            labels: BTreeMap::default(),
             deleting: false,
         }
     }

@@ -2,6 +2,8 @@
 
 mod account;
 mod principal;
+mod resource;
 
 pub use account::{account_name, account_username, agent_of_account};
 pub use principal::{InvalidTrustDomain, TrustDomain};
+pub use resource::{InvalidIdentifier, ResourceIdentifier};

@@ -1,10 +1,13 @@
 //! The one conversion from the wire form of an `AgentIdentity` to the validated one. The index, the controller's
 //! status and admission all use it, so none of them can disagree on what is valid.
 
-use super::{Credential, Subject};
+use super::{
+    Credential, Subject,
+    delegation::{Grants, InvalidDelegation, grants},
+};
 use crate::api::v1alpha1::{AgentIdentity, KubernetesApiAccess};
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -63,6 +66,10 @@ pub struct Identity {
     pub credentials: Vec<Credential>,
     /// Roles of clouds it declares, as annotation and role.
     pub cloud_roles: Vec<(String, String)>,
+    /// The most it may ever be given at other services.
+    pub grants: Grants,
+    /// Labels of the object, by which a policy may speak of it.
+    pub labels: BTreeMap<String, String>,
     /// Whether somebody asked for its deletion.
     pub deleting: bool,
 }
@@ -99,6 +106,9 @@ pub enum Invalid {
     /// A credential's Secret is declared twice, or with no key.
     #[error("spec.credentials[{0}]: name each Secret once, with at least one key")]
     Credential(String),
+    /// A grant that is none.
+    #[error(transparent)]
+    Grant(#[from] InvalidDelegation),
     /// The API server stored an object without a name, namespace or uid.
     #[error("metadata.{0} is missing")]
     Incomplete(&'static str),
@@ -153,6 +163,8 @@ impl Identity {
             tokens: validate_tokens(object, &declarable.reserved)?,
             credentials: validate_credentials(object)?,
             cloud_roles: validate_annotations(object, declarable)?,
+            grants: grants(&object.spec.grants)?,
+            labels: meta.labels.clone().unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
             name,
         })
@@ -161,6 +173,11 @@ impl Identity {
     /// Whether pods of this agent receive any token at all.
     pub fn has_tokens(&self) -> bool {
         self.kubernetes_api_access || !self.tokens.is_empty()
+    }
+
+    /// Whether its own grants let it have `scope` of the `ProtectedResource` of that name.
+    pub fn may_have(&self, resource: &str, scope: &str) -> bool {
+        self.grants.get(resource).is_some_and(|scopes| scopes.contains(scope))
     }
 
     /// The declared credential that is the Secret `name`.

@@ -8,6 +8,7 @@
 
 mod account;
 mod credential;
+pub mod delegation;
 mod exception;
 pub mod freshness;
 mod identity;
@@ -23,8 +24,12 @@ pub use suspension::Suspension;
 
 use crate::api::{
     lean::Lean,
-    v1alpha1::{AgentException, AgentIdentity, AgentSuspension, CredentialClaim},
+    v1alpha1::{
+        AgentException, AgentIdentity, AgentSuspension, CredentialClaim, DelegationPolicy, ProtectedResource,
+        TrustedIssuer,
+    },
 };
+use delegation::Delegation;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::core::DeserializeGuard;
 use snapshot::{Entry, NamespaceWorld};
@@ -205,18 +210,90 @@ impl Index {
         self.change_exceptions(|exceptions| exceptions.reset(all));
     }
 
+    /// An issuer appeared or changed. What changes nothing here, as a status does, makes no new snapshot.
+    pub fn apply_issuer(&mut self, observed: &Observed<TrustedIssuer>) {
+        self.change_delegation(|delegation| delegation.apply_issuer(observed));
+    }
+
+    /// An issuer is gone.
+    pub fn delete_issuer(&mut self, name: &str) {
+        self.change_delegation(|delegation| {
+            delegation.delete_issuer(name);
+            true
+        });
+    }
+
+    /// The full list of issuers: what is not in it is gone.
+    pub fn reset_issuers(&mut self, all: &[Observed<TrustedIssuer>]) {
+        self.change_delegation(|delegation| {
+            delegation.reset_issuers(all);
+            true
+        });
+    }
+
+    /// A resource appeared or changed. What changes nothing here, as a status does, makes no new snapshot.
+    pub fn apply_resource(&mut self, observed: &Observed<ProtectedResource>) {
+        self.change_delegation(|delegation| delegation.apply_resource(observed));
+    }
+
+    /// A resource is gone.
+    pub fn delete_resource(&mut self, name: &str) {
+        self.change_delegation(|delegation| {
+            delegation.delete_resource(name);
+            true
+        });
+    }
+
+    /// The full list of resources: what is not in it is gone.
+    pub fn reset_resources(&mut self, all: &[Observed<ProtectedResource>]) {
+        self.change_delegation(|delegation| {
+            delegation.reset_resources(all);
+            true
+        });
+    }
+
+    /// A policy appeared or changed. What changes nothing here, as a status does, makes no new snapshot.
+    pub fn apply_policy(&mut self, observed: &Observed<DelegationPolicy>) {
+        self.change_delegation(|delegation| delegation.apply_policy(observed));
+    }
+
+    /// A policy is gone.
+    pub fn delete_policy(&mut self, namespace: &str, name: &str) {
+        self.change_delegation(|delegation| {
+            delegation.delete_policy(namespace, name);
+            true
+        });
+    }
+
+    /// The full list of policies: what is not in it is gone.
+    pub fn reset_policies(&mut self, all: &[Observed<DelegationPolicy>]) {
+        self.change_delegation(|delegation| {
+            delegation.reset_policies(all);
+            true
+        });
+    }
+
     fn entry(&self, observed: Observed<AgentIdentity>) -> (String, String, Entry) {
         match observed {
             Observed::Object(object) => {
                 let namespace = object.metadata.namespace.clone().unwrap_or_default();
                 let name = object.metadata.name.clone().unwrap_or_default();
-                let entry =
-                    Identity::validate(&object, &self.declarable).map_err(|invalid| invalid.to_string());
-                (namespace, name, entry)
+                let entry = Identity::validate(&object, &self.declarable);
+                (namespace, name, entry.map(Arc::new).map_err(|invalid| invalid.to_string()))
             }
             Observed::Unreadable { namespace, name, why } => {
                 (namespace, name, Err(format!("it cannot be read: {why}")))
             }
+        }
+    }
+
+    /// `edit` says whether it changed anything.
+    fn change_delegation(&mut self, edit: impl FnOnce(&mut Delegation) -> bool) {
+        let mut delegation = Delegation::clone(&self.current.delegation);
+        if edit(&mut delegation) {
+            let mut next = Snapshot::clone(&self.current);
+            next.delegation = Arc::new(delegation);
+            self.publish(next);
         }
     }
 

@@ -1,6 +1,6 @@
 //! One immutable world, and the questions it answers.
 
-use super::{Account, Claim, Exceptions, Identity, Subject, Suspension};
+use super::{Account, Claim, Exceptions, Identity, Subject, Suspension, delegation::Delegation};
 use crate::identity::account_name;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,7 +8,7 @@ use std::{
 };
 
 /// An identity, or why it grants nothing.
-pub(super) type Entry = Result<Identity, String>;
+pub(super) type Entry = Result<Arc<Identity>, String>;
 
 /// What is known of one namespace.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub version: u64,
     /// What the platform team lets pass.
     pub exceptions: Arc<Exceptions>,
+    /// Who may lend what to whom. Only processes that exchange tokens, or speak of delegation, know any of it.
+    pub delegation: Arc<Delegation>,
     pub(super) namespaces: HashMap<String, Arc<NamespaceWorld>>,
     /// By name. A copy of the table is made by a change of a claim alone.
     pub(super) claims: Arc<BTreeMap<String, Claim>>,
@@ -112,7 +114,14 @@ impl Snapshot {
 
     /// Every identity that is valid in itself, in no order.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
-        self.namespaces.values().flat_map(|world| world.identities.values().filter_map(|e| e.as_ref().ok()))
+        let entries = self.namespaces.values().flat_map(|world| world.identities.values());
+        entries.filter_map(|entry| entry.as_deref().ok())
+    }
+
+    /// The identities of a namespace that are valid in themselves, in no order.
+    pub fn identities_of(&self, namespace: &str) -> impl Iterator<Item = &Identity> {
+        let entries = self.namespaces.get(namespace).into_iter().flat_map(|world| world.identities.values());
+        entries.filter_map(|entry| entry.as_deref().ok())
     }
 
     /// How many identities grant nothing because they are invalid or unreadable.

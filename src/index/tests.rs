@@ -1,4 +1,5 @@
 use super::*;
+use crate::api::v1alpha1::{ResourceGrant, ScopeName};
 use serde_json::json;
 
 fn identity(name: &str, uid: &str) -> AgentIdentity {
@@ -122,6 +123,16 @@ fn what_the_schema_refuses_the_conversion_refuses_too() {
     assert_eq!(with(|o| o.metadata.uid = None), Invalid::Incomplete("uid"));
     assert_eq!(with(|o| o.spec.tokens[0].name = "../t".into()), Invalid::TokenName("../t".into()));
     assert_eq!(with(|o| o.spec.tokens[0].audience.clear()), Invalid::TokenAudienceMissing("t".into()));
+    let grant = |scope: &str| ResourceGrant {
+        protected_resource_name: "papers".into(),
+        scopes: vec![ScopeName(scope.into())],
+    };
+    for grants in [vec![grant("*")], vec![grant("read"), grant("search")]] {
+        let mut object = identity("a", "u");
+        object.spec.grants = grants;
+        let invalid = Identity::validate(&object, &reserved.clone().into()).unwrap_err();
+        assert!(matches!(invalid, Invalid::Grant(_)), "{invalid}");
+    }
     for seconds in [599, 3601, 3607, 0, -1] {
         let mut object = identity("a", "u");
         object.spec.tokens[0].expiration_seconds = seconds;

@@ -141,6 +141,8 @@ mod tests {
             tokens: vec![],
             credentials: vec![],
             cloud_roles: vec![],
+            grants: std::collections::BTreeMap::default(),
+            labels: std::collections::BTreeMap::default(),
             deleting: false,
         }
     }
