@@ -13,11 +13,14 @@
 //! * **Pure.** Raw JSON and one snapshot in, values out: no clock, no I/O. `serde_json::Value` and not typed pods,
 //!   because typed decoding silently drops what a newer Kubernetes added, a new credential source included.
 //!
+//! What an agent may be given at other services is another question, and [`exchange`]'s.
+//!
 //! Each rule stands in one table ([`rules`]), from which messages, `deputy rules` and `docs/rules.md` are made.
 
 mod admit;
 mod checks;
 mod exceptions;
+pub mod exchange;
 pub mod facts;
 mod finding;
 mod formats;

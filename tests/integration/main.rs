@@ -16,6 +16,7 @@ mod controller;
 mod credentials;
 mod dependencies;
 mod exceptions;
+mod exchange;
 mod layering;
 mod metrics;
 mod plugin;
