@@ -23,6 +23,32 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// `Accepted=False`: a declared token has an audience of the API server itself.
     pub const AUDIENCE_RESERVED: &str = "AudienceReserved";
+    /// `Accepted=False`, and `Ready=False`: an older `ProtectedResource` has the identifier.
+    pub const IDENTIFIER_TAKEN: &str = "IdentifierTaken";
+    /// `Accepted=False`, and `Ready=False`: an older `TrustedIssuer` has the URL.
+    pub const URL_TAKEN: &str = "URLTaken";
+    /// `Accepted=False`, and `Ready=False`: an older `TrustedIssuer` has a prefix that is equal or begins alike.
+    pub const PREFIX_TAKEN: &str = "PrefixTaken";
+    /// `Accepted=True` of a resource in a policy: its scopes can be lent.
+    pub const ACCEPTED: &str = "Accepted";
+    /// `Accepted=True` of a resource in a policy: some of what is listed there can be lent.
+    pub const PARTLY_ACCEPTED: &str = "PartlyAccepted";
+    /// `Accepted=False` of a resource in a policy: there is no such `ProtectedResource`.
+    pub const RESOURCE_NOT_FOUND: &str = "ResourceNotFound";
+    /// `Accepted=False` of a resource in a policy: the `ProtectedResource` is not accepted itself.
+    pub const RESOURCE_NOT_ACCEPTED: &str = "ResourceNotAccepted";
+    /// `Accepted=False` of a resource in a policy: its owner does not let these agents in.
+    pub const NOT_PERMITTED_BY_RESOURCE: &str = "NotPermittedByResource";
+    /// `Accepted=False` of a resource in a policy: no scope listed there is offered, consented to and granted to an agent.
+    pub const SCOPE_NOT_GRANTED: &str = "ScopeNotGranted";
+    /// `Ready=True` of an issuer, a resource or a policy: it takes effect.
+    pub const IN_EFFECT: &str = "InEffect";
+    /// `Ready=False` of a policy: it speaks of no agent that there is.
+    pub const NO_AGENTS: &str = "NoAgents";
+    /// `Ready=False` of a policy: none of the issuers it names is accepted.
+    pub const NO_ISSUERS: &str = "NoIssuers";
+    /// `Ready=False` of a policy: none of the resources it names is accepted.
+    pub const NO_RESOURCES: &str = "NoResources";
     /// `Ready=True`: the account exists as declared.
     pub const ACCOUNT_READY: &str = "AccountReady";
     /// `Ready=False`: the API server refuses to let the account be made or put right.

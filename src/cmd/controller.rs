@@ -2,7 +2,7 @@
 
 use super::ProcessOptions;
 use crate::{
-    controller::{self, certificates, exceptions},
+    controller::{self, certificates, delegation, exceptions},
     metrics::{ControllerMetrics, IndexMetrics, Metrics, Role},
     runtime::{
         admin::{self, Check},
@@ -56,6 +56,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         Check { name: "identities listed", passed: is_synced },
         Check { name: "certificates ensured", passed: is_ensured },
     ];
+    let declarable = config.declarable.clone();
     let identities = controller::run(
         client.clone(),
         config,
@@ -65,11 +66,18 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     );
     let interactive =
         exceptions::run(client.clone(), Arc::clone(&controller_metrics), Arc::clone(&watch_metrics));
+    let delegation = delegation::run(
+        client.clone(),
+        declarable,
+        Arc::clone(&controller_metrics),
+        Arc::clone(&watch_metrics),
+    );
     let certificates = certificates::run(client, kept, controller_metrics, watch_metrics, ensured);
     let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
     tokio::select! {
         () = identities => bail!("the watches of identities ended"),
         () = interactive => bail!("the watches of exceptions ended"),
+        () = delegation => bail!("the watches of delegation ended"),
         () = certificates => bail!("the watches of certificates ended"),
         ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
         // Nothing to drain: every write is whole, and the next controller looks at everything anew.

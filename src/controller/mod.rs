@@ -2,12 +2,14 @@
 //!
 //! It never answers a request, and no decision waits for it but the creation of an account. [`identities`] drives one
 //! identity through validate → build → apply → status, of which all but apply are pure ([`account`], [`status`]); before
-//! that it ends pods that may not go on ([`fate`] says which, [`ending`] does it).
+//! that it ends pods that may not go on ([`fate`] says which, [`ending`] does it). [`delegation`] tells those who write issuers,
+//! resources and policies what became of them.
 
 mod account;
 pub mod certificates;
 mod claims;
 mod credentials;
+pub mod delegation;
 mod ending;
 mod events;
 pub mod exceptions;

@@ -5,7 +5,10 @@ use super::clock;
 use crate::{
     api::{
         lean::Lean,
-        v1alpha1::{AgentException, AgentIdentity, AgentSuspension, CredentialClaim},
+        v1alpha1::{
+            AgentException, AgentIdentity, AgentSuspension, CredentialClaim, DelegationPolicy,
+            ProtectedResource, TrustedIssuer,
+        },
     },
     index::{Index, Observed, Snapshot, freshness::Wholeness, keeps_account},
     metrics::IndexMetrics,
@@ -246,6 +249,48 @@ impl Indexed for DeserializeGuard<AgentException> {
 
     fn reset(index: &mut Index, all: Vec<Self>) {
         index.reset_exceptions(all.into_iter().map(Observed::from).collect());
+    }
+}
+
+impl Indexed for DeserializeGuard<TrustedIssuer> {
+    fn apply(self, index: &mut Index) {
+        index.apply_issuer(&self.into());
+    }
+
+    fn delete(index: &mut Index, _namespace: &str, name: &str) {
+        index.delete_issuer(name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_issuers(&all.into_iter().map(Observed::from).collect::<Vec<_>>());
+    }
+}
+
+impl Indexed for DeserializeGuard<ProtectedResource> {
+    fn apply(self, index: &mut Index) {
+        index.apply_resource(&self.into());
+    }
+
+    fn delete(index: &mut Index, _namespace: &str, name: &str) {
+        index.delete_resource(name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_resources(&all.into_iter().map(Observed::from).collect::<Vec<_>>());
+    }
+}
+
+impl Indexed for DeserializeGuard<DelegationPolicy> {
+    fn apply(self, index: &mut Index) {
+        index.apply_policy(&self.into());
+    }
+
+    fn delete(index: &mut Index, namespace: &str, name: &str) {
+        index.delete_policy(namespace, name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_policies(&all.into_iter().map(Observed::from).collect::<Vec<_>>());
     }
 }
 

@@ -298,6 +298,16 @@ impl ApiServer {
         self.world().objects.get(resource)?.get(&("ns".to_owned(), name.to_owned())).cloned()
     }
 
+    /// An object of the cluster.
+    pub(crate) fn get_of_cluster(&self, resource: &str, name: &str) -> Option<Value> {
+        self.world().objects.get(resource)?.get(&(String::new(), name.to_owned())).cloned()
+    }
+
+    /// Somebody else deletes an object of the cluster.
+    pub(crate) fn delete_of_cluster(&self, resource: &str, name: &str) {
+        self.world().remove(resource, &(String::new(), name.to_owned()));
+    }
+
     /// The next requests of this kind get these answers.
     pub(crate) fn script(&self, what: &str, answers: impl IntoIterator<Item = Answer>) {
         self.world().script.insert(what.to_owned(), (answers.into_iter().collect(), false));

@@ -26,9 +26,11 @@ const RULES: &[(&str, &[&str])] = &[
         "ClusterRole deputy-controller",
         &[
             "deputy.dev | agentidentities | | get list watch",
-            "deputy.dev | agentsuspensions agentexceptions | | list watch",
+            "deputy.dev | agentsuspensions agentexceptions delegationpolicies protectedresources trustedissuers \
+             | | list watch",
             "deputy.dev | credentialclaims | | list watch create update delete",
             "deputy.dev | agentidentities/status | | patch update",
+            "deputy.dev | delegationpolicies/status protectedresources/status trustedissuers/status | | patch",
             "core | serviceaccounts | | get list watch create patch update delete",
             "core | pods | | list watch patch delete",
             "core | pods/eviction | | create",

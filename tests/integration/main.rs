@@ -14,6 +14,7 @@ mod apiserver;
 mod chart;
 mod controller;
 mod credentials;
+mod delegation;
 mod dependencies;
 mod exceptions;
 mod exchange;
