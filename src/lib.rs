@@ -8,7 +8,7 @@
 //! | [`api`] | the custom resources as people write them; names on objects |
 //! | [`identity`] | what principals are called |
 //! | [`index`] | watch events in, one immutable validated [`index::Snapshot`] out |
-//! | [`policy`] | the decisions: the rules, `mutate`, `admit`; pure |
+//! | [`policy`] | the decisions: the rules, `mutate`, `admit`, `exchange`; pure |
 //! | [`metrics`] | every metric, by name |
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
