@@ -5,6 +5,7 @@ use axum::http::{Request, Response};
 use clap::Parser as _;
 use deputy::{
     cmd::plugin::{Plugin, Session},
+    index::Subject,
     plugin::{Line, object_name},
 };
 use kube::{Client, client::Body};
@@ -252,6 +253,38 @@ async fn status_says_what_it_could_not_see() {
     let lines = said(&server, &["status"]).await;
     assert!(failures(&lines).iter().all(|text| text.contains("not installed")), "{lines:?}");
     assert_eq!(failures(&lines).len(), 2);
+}
+
+#[tokio::test]
+async fn claims_says_who_holds_who_waits_and_what_it_could_not_see() {
+    let server = world();
+    let mut waiting = identity("ns", "b", &json!("team"));
+    waiting["metadata"]["uid"] = "b".into();
+    waiting["spec"]["credentials"] = json!([{"name": "db", "type": "Secret", "reason": "r",
+        "expirationTime": "2099-01-01T00:00:00Z", "secret": {"secretName": "db", "keys": ["k"], "delivery": "File"}}]);
+    server.put("agentidentities", waiting);
+    let lines = said(&server, &["claims"]).await;
+    assert!(words(&lines[0]).contains("Unclaimed"), "{lines:?}");
+    let subject = Subject::Secret { namespace: "ns".into(), name: "db".into() };
+    server.put(
+        "credentialclaims",
+        json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "CredentialClaim",
+            "metadata": {"name": subject.claim_name(), "uid": "c"},
+            "spec": {"subject": subject.to_wire(), "holder": {"namespace": "ns", "name": "a", "uid": "a"}}}),
+    );
+    let line = only(&said(&server, &["claims"]).await, "ns/a");
+    assert!(words(&line).contains("Held") && words(&line).contains("ns/b"), "{line:?}");
+    only(&said(&server, &["claims", "-o", "json"]).await, "\"state\": \"Held\"");
+
+    server.script(IDENTITIES, [failure(500, "InternalError", "no")]);
+    let lines = said(&server, &["claims"]).await;
+    assert!(failures(&lines)[0].contains("who waits cannot be seen: no"), "{lines:?}");
+    assert!(words(&lines[1]).contains("unknown"), "{lines:?}");
+    server.script_always(
+        "LIST credentialclaims",
+        failure(403, "Forbidden", "User \"d\" cannot list resource \"x\""),
+    );
+    assert!(only(&said(&server, &["claims"]).await, "deputy-viewer").is_failure());
 }
 
 #[tokio::test(start_paused = true)]

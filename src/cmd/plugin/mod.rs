@@ -1,5 +1,6 @@
 //! The kubectl plugin: with a person's kubeconfig and rights, on a person's machine.
 
+mod claims;
 mod connection;
 mod resume;
 mod session;
@@ -13,7 +14,7 @@ use crate::{
     index::is_dns_label,
     plugin::{Line, Target, escaped},
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use connection::ConnectionOptions;
 use kube::ResourceExt as _;
 use std::io::{self, Write as _};
@@ -39,6 +40,15 @@ pub enum Command {
     Resume(Box<resume::Options>),
     /// Show agents, who answers for them, and what suspends them
     Status(Box<status::Options>),
+    /// Show who holds which static credential, and who waits for it
+    Claims(Box<claims::Options>),
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Table,
+    Json,
 }
 
 /// Whom a command is about.
@@ -109,6 +119,7 @@ impl Command {
             Self::Suspend(options) => &options.connection,
             Self::Resume(options) => &options.connection,
             Self::Status(options) => &options.connection,
+            Self::Claims(options) => &options.connection,
         }
     }
 
@@ -118,6 +129,7 @@ impl Command {
             Self::Suspend(options) => suspend::run(session, options, tell).await,
             Self::Resume(options) => resume::run(session, options, tell).await,
             Self::Status(options) => status::run(session, options, tell).await,
+            Self::Claims(options) => claims::run(session, options, tell).await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests to one API server, each bounded in time and each failure in a person's words.
 
 use crate::{
-    api::v1alpha1::{AgentIdentity, AgentSuspension},
+    api::v1alpha1::{AgentIdentity, AgentSuspension, CredentialClaim},
     plugin::{Right, Switch, explain},
 };
 use k8s_openapi::{NamespaceResourceScope, api::authentication::v1::SelfSubjectReview};
@@ -90,11 +90,10 @@ impl Session {
     }
 
     /// Everything of a kind, or what of it came before a failure.
-    async fn list<K>(&self, across: bool) -> (Vec<K>, Option<Failure>)
+    async fn list<K>(&self, api: Api<K>) -> (Vec<K>, Option<Failure>)
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K: Clone + DeserializeOwned + Debug,
     {
-        let api: Api<K> = self.api((!across).then_some(&self.namespace));
         let (mut items, mut next, mut begun) = (vec![], String::new(), 1);
         loop {
             let mut params = ListParams::default().limit(PAGE);
@@ -124,13 +123,19 @@ impl Session {
         &self,
         across: bool,
     ) -> (Vec<DeserializeGuard<AgentIdentity>>, Option<Failure>) {
-        self.list(across).await
+        self.list(self.api((!across).then_some(&self.namespace))).await
     }
 
     /// Suspensions, of the namespace or everywhere.
     pub(super) async fn switches(&self, across: bool) -> (Vec<Switch>, Option<Failure>) {
-        let (suspensions, failure) = self.list::<DeserializeGuard<AgentSuspension>>(across).await;
+        let api: Api<DeserializeGuard<AgentSuspension>> = self.api((!across).then_some(&self.namespace));
+        let (suspensions, failure) = self.list(api).await;
         (suspensions.into_iter().map(Switch::from).collect(), failure)
+    }
+
+    /// Who holds what, in the whole cluster.
+    pub(super) async fn claims(&self) -> (Vec<DeserializeGuard<CredentialClaim>>, Option<Failure>) {
+        self.list(Api::all(self.client.clone())).await
     }
 
     /// An identity of the namespace.

@@ -1,8 +1,8 @@
 //! `kubectl deputy status`: how agents stand.
 
-use super::{ConnectionOptions, Session};
+use super::{ConnectionOptions, Output, Session};
 use crate::plugin::{Identity, Line, Report, Switch};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -20,12 +20,6 @@ pub struct Options {
     output: Output,
     #[command(flatten)]
     pub(super) connection: ConnectionOptions,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 pub(super) async fn run(session: &Session, options: &Options, tell: &mut (dyn FnMut(Line) + Send)) {
