@@ -1,6 +1,9 @@
 //! How fast the switch is, in every respect at once, while pods are being made.
 
-use crate::support::{IMAGE, Namespace, apply, figure};
+use crate::{
+    client::{PATIENCE, connect, created, eventually, pod, read},
+    support::{Namespace, apply, figure},
+};
 use deputy::api::v1alpha1::{AgentIdentity, AgentSuspension};
 use futures::future::join_all;
 use k8s_openapi::api::{
@@ -12,15 +15,12 @@ use kube::{
     api::{ListParams, PostParams},
     config::AuthInfo,
 };
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use std::{env, fmt::Debug, time::Duration};
-use tokio::time::{Instant, interval, sleep, timeout};
+use serde_json::json;
+use std::{env, time::Duration};
+use tokio::time::{Instant, interval, sleep};
 
 /// What is promised: the API server's cache of tokens, and what the way there may take.
 const BOUND: Duration = Duration::from_secs(10 + 3);
-/// Longer than anything here takes on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// Agents that are suspended within a second of each other.
 const AT_ONCE: usize = 10;
 /// How long creates and token requests go on after the switch.
@@ -36,39 +36,6 @@ struct Measured {
     refused: Duration,
     /// Until the pod that ran is gone, unless it is kept.
     gone: Option<Duration>,
-}
-
-fn read<T: DeserializeOwned>(object: Value) -> T {
-    serde_json::from_value(object).unwrap()
-}
-
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, question: impl Fn() -> F) -> T {
-    let answered = timeout(PATIENCE, async {
-        loop {
-            if let Some(answer) = question().await {
-                return answer;
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    });
-    answered.await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain until {what}"))
-}
-
-async fn created<K>(api: &Api<K>, object: Value) -> K
-where
-    K: Clone + Debug + serde::Serialize + DeserializeOwned,
-{
-    api.create(&PostParams::default(), &read(object)).await.unwrap()
-}
-
-fn pod(name: &str, agent: &str, spec: &Value) -> Value {
-    let mut pod = json!({
-        "metadata": {"name": name, "labels": {"deputy.dev/agent": agent}},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [
-            {"name": "app", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "3600"]}]},
-    });
-    pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    pod
 }
 
 fn is_gated(pod: &Pod) -> bool {
@@ -144,6 +111,9 @@ impl Agent {
                 Ok(_) => last = Some(Instant::now()),
                 // Mutated before and judged after: refused rather than made to wait.
                 Err(kube::Error::Api(status)) if status.message.contains("[AI009]") => {}
+                // Kubernetes' own refusal while the account is replaced, between its deletion and the next one's creation.
+                Err(kube::Error::Api(status))
+                    if status.message.contains("error looking up service account") => {}
                 Err(error) => panic!("{error}"),
             }
         }
@@ -220,12 +190,6 @@ fn percentiles(what: &str, mut times: Vec<Duration>) -> Duration {
         times.len()
     ));
     times[times.len() - 1]
-}
-
-async fn connect() -> Config {
-    // An error means that one is installed already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Config::infer().await.unwrap()
 }
 
 /// Every second agent's pods are kept, so that it is its account and no pod's end that kills the token.

@@ -40,7 +40,8 @@ pub(super) async fn run(session: &Session, options: &Options, tell: &mut (dyn Fn
             Err(error) => tell(Line::Failure(error.to_string())),
         },
         Output::Table if holdings.all.is_empty() => {
-            let place = namespace.map_or("this cluster".to_owned(), |name| format!("namespace {name}"));
+            let place =
+                namespace.map_or_else(|| "this cluster".to_owned(), |name| format!("namespace {name}"));
             tell(Line::Warning(format!("no credential is held or waited for in {place}")));
         }
         Output::Table => tell(Line::Data(holdings.table())),

@@ -1,5 +1,7 @@
 //! What only a cluster of our own lets a test do: cut lines and stop the API server. Left out with `CLUSTER=current`.
 
+mod races;
+
 use crate::support::{IMAGE, Namespace, SYSTEM, Said, eventually, figure, get, kubectl, replicas, run};
 use serde_json::{Value, json};
 use std::{
@@ -21,13 +23,13 @@ fn webhooks() -> Vec<String> {
     replicas("webhook").iter().map(|pod| pod["status"]["podIP"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Packets between the webhook's pods and the API server vanish, as when a firewall forgets a connection: nobody is
+/// Packets between these pods and the API server vanish, as when a firewall forgets a connection: nobody is
 /// told.
 struct Cut(Vec<String>);
 
 impl Cut {
-    fn new() -> Self {
-        let cut = Self(webhooks());
+    fn of(pods: Vec<String>) -> Self {
+        let cut = Self(pods);
         cut.rules("-I");
         cut
     }
@@ -74,7 +76,7 @@ fn permits_stop_when_the_line_is_cut_silently() {
     let pod = ns.pod("p", "a", "");
     let ask = || run("kubectl", &["create", "--dry-run=server", "-f", "-"], &pod);
     ask().accepted();
-    let cut = Cut::new();
+    let cut = Cut::of(webhooks());
     let last = permits_stop(ask, "permits nothing at the moment");
     figure(&format!("silent cut: last permit {:.1} s after it", last.as_secs_f64()));
     assert!(last <= BOUND, "{last:?}");
