@@ -19,6 +19,7 @@ test: cluster-up check e2e ## Set everything up and run every test
 check: ## The inner loop: format, lints, every test that needs no cluster
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test e2e -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps --document-private-items
 	PATH="$(CURDIR)/e2e/.cluster/bin:$$PATH" cargo test --locked
 	$(MAKE) --no-print-directory generated

@@ -81,6 +81,60 @@ fn expressions() -> Vec<(String, String)> {
     expressions
 }
 
+/// Requests of each kind about a plain pod and an agent's: what was said, whether it counts as one of an agent's pod, and
+/// whether the policy over its labels looks at it: at every binding, and at pods that carry a key of ours.
+fn requests(ns: &Namespace) -> [(&'static str, Said, bool, bool); 13] {
+    let node = get(&["nodes"])["items"][0]["metadata"]["name"].clone();
+    let bind = |pod: &str, path: &str| {
+        let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
+        let path = format!("/api/v1/namespaces/{}/{path}?dryRun=All", ns.0);
+        run("kubectl", &["create", "--raw", &path, "-f", "-"], &binding.to_string())
+    };
+    let on = |arguments: &[&str]| ns.kubectl(&[arguments, &["--dry-run=server"]].concat());
+    let debug = "{\"spec\":{\"ephemeralContainers\":[{\"name\":\"d\",\"image\":\"d\"}]}}";
+    [
+        ("create", dry_run(&pod(ns, json!({}), json!({}))), false, false),
+        (
+            "create, foreign keys",
+            dry_run(&pod(ns, json!({"labels": {"a": "b"}, "annotations": {"c": "d"}}), json!({}))),
+            false,
+            false,
+        ),
+        (
+            "create, label",
+            dry_run(&pod(ns, json!({"labels": {"deputy.dev/agent": "a"}}), json!({}))),
+            true,
+            true,
+        ),
+        (
+            "create, account",
+            dry_run(&pod(ns, json!({}), json!({"serviceAccountName": "agent.a"}))),
+            true,
+            true,
+        ),
+        ("create, alias", dry_run(&pod(ns, json!({}), json!({"serviceAccount": "agent.a"}))), true, true),
+        ("bind a plain pod", bind("plain", "pods/plain/binding"), false, true),
+        ("bind an agent's pod", bind("agent", "pods/agent/binding"), false, true),
+        ("bind by the older door", bind("plain", "bindings"), false, true),
+        ("delete a plain pod", on(&["delete", "pod", "plain"]), false, false),
+        ("delete an agent's pod", on(&["delete", "pod", "agent"]), true, true),
+        ("update a plain pod", on(&["annotate", "pod", "plain", "a=b"]), false, false),
+        (
+            "debug a plain pod",
+            on(&["patch", "pod", "plain", "--subresource=ephemeralcontainers", "-p", debug]),
+            false,
+            false,
+        ),
+        (
+            "debug an agent's pod",
+            on(&["patch", "pod", "agent", "--subresource=ephemeralcontainers", "-p", debug]),
+            true,
+            true,
+        ),
+    ]
+}
+
 #[test]
 fn every_expression_is_true_or_false_of_every_request() {
     const AGENTS: [&str; 3] = [
@@ -101,58 +155,7 @@ fn every_expression_is_true_or_false_of_every_request() {
     assert_eq!(names, BTreeSet::from_iter([&AGENTS[..], &OTHERS, &[LABELS]].concat()));
     let _probe = Probe::new(&ns, &expressions);
 
-    let node = get(&["nodes"])["items"][0]["metadata"]["name"].clone();
-    let bind = |pod: &str, path: &str| {
-        let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
-        let path = format!("/api/v1/namespaces/{}/{path}?dryRun=All", ns.0);
-        run("kubectl", &["create", "--raw", &path, "-f", "-"], &binding.to_string())
-    };
-    let on = |arguments: &[&str]| ns.kubectl(&[arguments, &["--dry-run=server"]].concat());
-    let debug = "{\"spec\":{\"ephemeralContainers\":[{\"name\":\"d\",\"image\":\"d\"}]}}";
-    // Whether the request counts as one of an agent's pod, and whether the policy over its labels looks at it: at
-    // every binding, and at pods that carry a key of ours.
-    let requests: [(&str, Said, bool, bool); 13] = [
-        ("create", dry_run(&pod(&ns, json!({}), json!({}))), false, false),
-        (
-            "create, foreign keys",
-            dry_run(&pod(&ns, json!({"labels": {"a": "b"}, "annotations": {"c": "d"}}), json!({}))),
-            false,
-            false,
-        ),
-        (
-            "create, label",
-            dry_run(&pod(&ns, json!({"labels": {"deputy.dev/agent": "a"}}), json!({}))),
-            true,
-            true,
-        ),
-        (
-            "create, account",
-            dry_run(&pod(&ns, json!({}), json!({"serviceAccountName": "agent.a"}))),
-            true,
-            true,
-        ),
-        ("create, alias", dry_run(&pod(&ns, json!({}), json!({"serviceAccount": "agent.a"}))), true, true),
-        ("bind a plain pod", bind("plain", "pods/plain/binding"), false, true),
-        ("bind an agent's pod", bind("agent", "pods/agent/binding"), false, true),
-        ("bind by the older door", bind("plain", "bindings"), false, true),
-        ("delete a plain pod", on(&["delete", "pod", "plain"]), false, false),
-        ("delete an agent's pod", on(&["delete", "pod", "agent"]), true, true),
-        ("update a plain pod", on(&["annotate", "pod", "plain", "a=b"]), false, false),
-        (
-            "debug a plain pod",
-            on(&["patch", "pod", "plain", "--subresource=ephemeralcontainers", "-p", debug]),
-            false,
-            false,
-        ),
-        (
-            "debug an agent's pod",
-            on(&["patch", "pod", "agent", "--subresource=ephemeralcontainers", "-p", debug]),
-            true,
-            true,
-        ),
-    ];
-    for (what, said, of_agent, is_looked_at) in &requests {
+    for (what, said, of_agent, is_looked_at) in &requests(&ns) {
         let said = said.text.as_str();
         assert!(said.contains("taken up"), "{what} did not reach the probe: {said}");
         assert!(!said.contains("resulted in error"), "{what}: {said}");

@@ -52,11 +52,10 @@ impl Namespace {
 
     fn holder(&self) -> Option<(String, bool)> {
         let claims = get(&["credentialclaims"]);
-        let claims = claims["items"].as_array().unwrap();
         let is_ours =
             |claim: &&Value| claim.pointer("/spec/subject/secret/namespace") == Some(&self.0.clone().into());
-        let claim = claims.iter().find(is_ours)?;
-        let holder = claim.pointer("/spec/holder/name").and_then(Value::as_str).unwrap();
+        let claim = claims["items"].as_array()?.iter().find(is_ours)?;
+        let holder = claim.pointer("/spec/holder/name").and_then(Value::as_str)?;
         Some((holder.to_owned(), claim.pointer("/spec/releasedTime").is_some()))
     }
 }

@@ -113,7 +113,7 @@ fn permits_stop_when_the_api_server_hangs_and_resume_when_it_is_back() {
     };
     ask().accepted();
     in_node(&["pkill", "-STOP", "-x", "kube-apiserver"], "").accepted();
-    let last = permits_stop(&ask, "permits nothing at the moment");
+    let last = permits_stop(ask, "permits nothing at the moment");
     figure(&format!("API server hangs: last permit {:.1} s after", last.as_secs_f64()));
     in_node(&["pkill", "-KILL", "-x", "kube-apiserver"], "").accepted();
     run(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/cluster/up"), &[], "").accepted();

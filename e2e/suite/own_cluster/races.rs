@@ -32,11 +32,11 @@ use tokio::{
 const RACES: usize = 200;
 /// Requests under way.
 const AT_ONCE: usize = 16;
-/// Between two pods that somebody tries to start with the same Secret.
-const AGAIN: Duration = Duration::from_secs(4);
+/// How long a Secret is without a pod before both sides try again: enough for the controller to see that there is none.
+const WITHOUT: Duration = Duration::from_millis(2500);
 
-/// One replica of the webhook that loses its line to the API server for five seconds of every ten: what it decides then
-/// rests on what it saw before, until the freshness bound stops it.
+/// One replica of the webhook that loses its line to the API server for seven seconds of every ten: what it decides then
+/// rests on what it saw before, and the freshness bound of eight seconds does not stop it.
 struct LateReplica {
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -49,9 +49,9 @@ impl LateReplica {
         let thread = thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 let cut = Cut::of(late.clone());
-                thread::sleep(Duration::from_secs(5));
+                thread::sleep(Duration::from_secs(7));
                 drop(cut);
-                thread::sleep(Duration::from_secs(5));
+                thread::sleep(Duration::from_secs(3));
             }
         });
         Self { ends, thread: Some(thread) }
@@ -285,23 +285,27 @@ async fn many_hand_overs_at_once_share_nothing() {
     let late = LateReplica::new();
     let (since, admitted_late) = (Instant::now(), AtomicUsize::new(0));
     let one = async |n: usize| {
-        let began = since + Duration::from_millis(20 * n as u64);
+        let began = since + Duration::from_millis(100 * n as u64);
         tokio::time::sleep_until(began).await;
         let given_up = json!({"spec": {"credentials": []}});
         world.identities.patch(&old(n), &PatchParams::default(), &Patch::Merge(&given_up)).await.unwrap();
-        let lives = Duration::from_secs(5 + (n as u64 * 7) % 30);
+        // The sooner no pod is left, the more it is the quiet period alone that keeps the next one waiting.
+        let lives = Duration::from_secs((n as u64 * 7) % 30).saturating_sub(Duration::from_secs(10));
+        let mut handed_over = None;
         loop {
-            if world.uses(&old(n), &secret(n)).await.is_some() {
-                admitted_late.fetch_add(1, Ordering::Relaxed);
-            }
-            if world.uses(&new(n), &secret(n)).await.is_some() {
-                return began.elapsed();
-            }
             if began.elapsed() > lives {
                 end_pods(&world.pods, &format!("agent.{}", old(n))).await;
             }
+            sleep(WITHOUT).await;
+            if handed_over.is_none() && world.uses(&new(n), &secret(n)).await.is_some() {
+                handed_over = Some(began.elapsed());
+            }
+            if world.uses(&old(n), &secret(n)).await.is_some() {
+                admitted_late.fetch_add(1, Ordering::Relaxed);
+            } else if let Some(handed_over) = handed_over {
+                return handed_over;
+            }
             assert!(began.elapsed() < 2 * PATIENCE, "{} never had its turn", new(n));
-            sleep(AGAIN).await;
         }
     };
     let mut took: Vec<_> = stream::iter(0..RACES).map(one).buffer_unordered(RACES).collect().await;
