@@ -8,7 +8,7 @@ const END: &str = "2099-01-01T00:00:00Z";
 
 impl Namespace {
     /// A namespace in which nobody else may name what an agent holds, with a Secret.
-    fn enforced() -> Self {
+    pub fn enforced() -> Self {
         let ns = Self::new();
         kubectl(&["label", "namespace", &ns.0, "deputy.dev/enforce=agents"]).accepted();
         ns.kubectl(&["create", "secret", "generic", "db", "--from-literal=password=a-word"]).accepted();
@@ -16,7 +16,7 @@ impl Namespace {
     }
 
     /// An identity that declares the Secret.
-    fn declares(&self, name: &str, end: &str) -> Said {
+    pub fn declares(&self, name: &str, end: &str) -> Said {
         self.identity(
             name,
             &format!(
@@ -34,14 +34,14 @@ impl Namespace {
         (text("reason"), text("message"))
     }
 
-    fn has_reason(&self, name: &str, type_: &str, reason: &str) {
+    pub fn has_reason(&self, name: &str, type_: &str, reason: &str) {
         eventually(&format!("{name}: {type_} is {reason}"), || {
             (self.condition(name, type_).0 == reason).then_some(())
         });
     }
 
     /// A pod that uses the Secret as declared.
-    fn with_secret(&self, pod: &str, agent: &str) -> String {
+    pub fn with_secret(&self, pod: &str, agent: &str) -> String {
         let mounted =
             "volumes: [{name: db, secret: {secretName: db, items: [{key: password, path: password}]}}]";
         self.pod(pod, agent, &format!(", {mounted}")).replace(
@@ -50,7 +50,7 @@ impl Namespace {
         )
     }
 
-    fn holder(&self) -> Option<(String, bool)> {
+    pub fn holder(&self) -> Option<(String, bool)> {
         let claims = get(&["credentialclaims"]);
         let is_ours =
             |claim: &&Value| claim.pointer("/spec/subject/secret/namespace") == Some(&self.0.clone().into());

@@ -11,6 +11,7 @@
     reason = "a test says what it expects by panicking, and reads its cluster from the environment"
 )]
 
+mod bypass;
 mod client;
 mod conditions;
 mod credentials;

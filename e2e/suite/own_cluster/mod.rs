@@ -127,6 +127,15 @@ fn permits_stop_when_the_api_server_hangs_and_resume_when_it_is_back() {
     kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/deputy-webhook", "--timeout=90s"]).accepted();
 }
 
+/// The policies and the webhook are in force from the API server's first answer on.
+#[test]
+fn nothing_slips_through_while_the_api_server_restarts() {
+    crate::bypass::nothing_slips_through_while(|| {
+        in_node(&["pkill", "-KILL", "-x", "kube-apiserver"], "").accepted();
+        run(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/cluster/up"), &[], "").accepted();
+    });
+}
+
 /// A pod that opens more connections than there are places keeps out neither the probes nor the API server.
 #[test]
 fn idle_connections_keep_nobody_out() {
