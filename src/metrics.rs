@@ -109,11 +109,18 @@ pub enum Webhook {
     Foreign,
     /// `/mutate`
     Mutate,
+    /// `/warn`
+    Template,
     /// `/validate`
     Validate,
 }
 
-label_values!(Webhook { Foreign => "validate-foreign", Mutate => "mutate", Validate => "validate" });
+label_values!(Webhook {
+    Foreign => "validate-foreign",
+    Mutate => "mutate",
+    Template => "warn",
+    Validate => "validate"
+});
 
 /// How a review ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

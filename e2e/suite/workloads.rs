@@ -88,7 +88,14 @@ fn templates_that_name_an_agent_are_for_those_who_may_use_it() {
             let named = workload(kind, "agent", &none, &json!({account: "agent.a"}));
             create(&may_not, &named).refused(&by_account);
         }
-        create(&may, &workload(kind, "agent", &label, &none)).accepted();
+        let said = create(&may, &workload(kind, "agent", &label, &none)).accepted();
+        assert!(!said.contains("Warning:"), "{said}");
+        let with_secret =
+            json!({"containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "s"}}]}]});
+        let warned = create(&may, &workload(kind, "warned", &label, &with_secret)).accepted();
+        let warning =
+            format!("Warning: [AI201] {}.spec.containers[0].envFrom[0]", template[1..].replace('/', "."));
+        assert!(warned.contains(&warning), "{warned}");
 
         let agents_label = "/metadata/labels/deputy.dev~1agent";
         may_not.kubectl(&["-n", &ns.0, "label", resource, "agent", "x=y"], "").accepted();

@@ -10,7 +10,10 @@ use crate::{
     identity::{TrustDomain, account_name},
     index::{Exception, Identity, Snapshot, freshness::Freshness},
     metrics::{self, AdmissionMetrics, DecodeError, Effect, Pass, Verdict},
-    policy::{Action, Admission, Finding, Malformed, Mutation, Settings, Subject, admit, mutate},
+    policy::{
+        Action, Admission, Finding, Malformed, Mutation, Settings, Subject, Template, admit, admit_template,
+        mutate,
+    },
 };
 use axum::{
     Json, Router,
@@ -107,12 +110,14 @@ impl Webhook {
     }
 }
 
-/// The routes `/mutate`, `/validate` and `/validate-foreign`: for pods that are no agent's, and need not be.
+/// The routes `/mutate` and `/validate`; `/validate-foreign`, for pods that are no agent's and need not be; and `/warn`, for
+/// templates of agents' pods, which refuses nothing.
 pub fn router(webhook: Arc<Webhook>) -> Router {
     Router::new()
         .route("/validate-foreign", post(serve_foreign))
         .route("/mutate", post(serve_mutate))
         .route("/validate", post(serve_validate))
+        .route("/warn", post(serve_template))
         .with_state(webhook)
 }
 
@@ -128,6 +133,10 @@ async fn serve_foreign(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, 
     webhook.serve(metrics::Webhook::Foreign, &headers, body).await
 }
 
+async fn serve_template(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: Body) -> Response {
+    webhook.serve(metrics::Webhook::Template, &headers, body).await
+}
+
 /// A review that is one, but could not be judged.
 #[derive(Debug, thiserror::Error)]
 enum Unjudged {
@@ -135,7 +144,7 @@ enum Unjudged {
     Malformed(#[from] Malformed),
     #[error("judging the pod failed, which is a fault of Deputy; its log says where")]
     Panicked,
-    #[error("this webhook judges the creation of pods and their debug containers only")]
+    #[error("this webhook judges the creation of pods, their debug containers and their templates only")]
     Unexpected,
 }
 
@@ -184,8 +193,11 @@ impl Webhook {
                 tracing::warn!(webhook = ?kind, %error, "request refused unread");
                 self.metrics.unreadable(kind, class);
                 let response = match error.uid() {
-                    Some(uid) => Json(Answer::reject(uid, error.to_string())).into_response(),
-                    None => (status, error.to_string()).into_response(),
+                    // No answer at all: the API server goes on without one.
+                    Some(uid) if kind != metrics::Webhook::Template => {
+                        Json(Answer::reject(uid, error.to_string())).into_response()
+                    }
+                    _ => (status, error.to_string()).into_response(),
                 };
                 (Verdict::Unreadable, response)
             }
@@ -197,7 +209,12 @@ impl Webhook {
     async fn answer(&self, kind: metrics::Webhook, taken: &Taken<'_>) -> Judged {
         let request = &taken.review.request;
         let judged = self.judge(kind, request, Patience::new(self, taken.weight)).await;
-        judged.map(|judged| self.on_a_fresh_view(request, judged)).unwrap_or_else(|unjudged| {
+        let fresh = |judged| match kind {
+            // A warning permits nothing.
+            metrics::Webhook::Template => judged,
+            _ => self.on_a_fresh_view(request, judged),
+        };
+        judged.map(fresh).unwrap_or_else(|unjudged| {
             tracing::warn!(
                 webhook = ?kind,
                 namespace = request.namespace,
@@ -207,7 +224,11 @@ impl Webhook {
                 "review refused unjudged"
             );
             self.metrics.unreadable(kind, unjudged.class());
-            (Verdict::Unreadable, unjudged.answer(&request.uid))
+            let answer = match kind {
+                metrics::Webhook::Template => Answer::allow(&request.uid),
+                _ => unjudged.answer(&request.uid),
+            };
+            (Verdict::Unreadable, answer)
         })
     }
 
@@ -246,7 +267,32 @@ impl Webhook {
             metrics::Webhook::Foreign if request.adds_debug_containers() => {
                 self.validate_once(request, Subject::ForeignDebugContainers)
             }
+            metrics::Webhook::Template => self.warn(request, patience).await,
             _ => Err(Unjudged::Unexpected),
+        }
+    }
+
+    /// Says what will become of a template's pods.
+    async fn warn(&self, request: &Request, mut patience: Patience<'_>) -> Result<Judged, Unjudged> {
+        let template = Template::of(&request.object).ok_or(Unjudged::Unexpected)?;
+        // The API server waits for two seconds in all.
+        patience.deadline -= self.wait / 2;
+        loop {
+            let (snapshot, now) = (patience.snapshot(), (self.clock)());
+            let judge = || admit_template(template, &request.namespace, &snapshot, now, &self.settings);
+            let Some(admission) = guarded(judge)? else {
+                return Ok((Verdict::Allowed, Answer::allow(&request.uid)));
+            };
+            if admission.awaited && patience.is_rewarded().await {
+                continue;
+            }
+            let mut warnings = wording::exceptions(&admission.exceptions, now);
+            warnings.extend(wording::warnings(&admission.findings));
+            let answer = Answer::allow(&request.uid).warn(wording::shown(warnings));
+            return Ok((
+                Verdict::Allowed,
+                self.audited(answer, &admission.findings, admission.identity, &snapshot),
+            ));
         }
     }
 

@@ -92,6 +92,11 @@ impl Finding {
     pub fn warn(rule: &'static Rule, place: impl Into<Place>, message: impl Into<String>) -> Self {
         Self { action: Action::Warn, ..Self::deny(rule, place, message) }
     }
+
+    /// The same in a pod that lies at `root` of another object.
+    pub(super) fn under(self, root: &str) -> Self {
+        Self { path: cut(format!("{root}.{}", self.path)), ..self }
+    }
 }
 
 /// `[AI202] spec.volumes[1]: mounts Secret "s"; what to do (docs/rules.md#ai202)`.

@@ -6,6 +6,7 @@
 //! * **Control flow.** [`mutate()`] makes label, account and tokens of a pod agree with its identity, or refuses.
 //!   [`admit()`] then judges the pod as it stands, whoever wrote it: first the bytes become [`facts::PodFacts`], then
 //!   one check per family of rules adds its findings, and all of them are reported together.
+//! * **Templates.** [`admit_template()`] is the two in a row on the pod that a workload's template leads to.
 //! * **Exceptions.** What the platform team lets pass, at one container or volume by name and until its end, is taken from
 //!   the findings last, and named in the answer.
 //! * **Default deny.** A pod's identity must be known, valid and own its account. A volume kind, projection or
@@ -30,6 +31,7 @@ mod mutate;
 mod node;
 mod rule;
 mod settings;
+mod template;
 mod walk;
 
 pub use admit::{Admission, Subject, admit};
@@ -40,3 +42,4 @@ pub use mutate::{Mutation, mutate};
 pub use node::Malformed;
 pub use rule::{Engine, Exceptable, Rule, Severity, rules};
 pub use settings::{KnownKinds, Settings};
+pub use template::{Template, admit_template};

@@ -472,6 +472,95 @@ async fn no_more_wait_than_there_are_places() {
     assert_eq!((first, second), (Duration::from_secs(2), Duration::ZERO));
 }
 
+/// A request to create a workload with this template.
+fn workload(kind: &str, path: &[&str], template: &Value) -> Value {
+    let mut object = template.clone();
+    for key in path.iter().rev() {
+        object = json!({ *key: object });
+    }
+    let group = match kind {
+        "CronJob" => "batch",
+        "PodTemplate" => "",
+        _ => "apps",
+    };
+    object["apiVersion"] = if group.is_empty() { json!("v1") } else { json!(format!("{group}/v1")) };
+    object["kind"] = json!(kind);
+    object["metadata"] = json!({"name": "w", "namespace": "ns"});
+    let mut request = create(&object);
+    request["resource"] = json!({"group": group, "version": "v1", "resource": "any"});
+    request
+}
+
+/// What a template leads to is told to whoever writes it, and refused to nobody.
+#[tokio::test(start_paused = true)]
+async fn a_template_is_warned_of_as_the_pod_it_becomes() {
+    let mut world = World::with_agent();
+    let mut template = json!({"metadata": {"labels": {"deputy.dev/agent": "a"}},
+        "spec": {"containers": [{"name": "app", "image": "example.com/a:1"}]}});
+    let warnings = async |world: &World, request: &Value| {
+        let response = world.review("/warn", request).await;
+        assert_eq!(response["allowed"], true, "{response}");
+        response["warnings"].as_array().cloned().unwrap_or_default()
+    };
+    let kinds = [
+        ("Deployment", &["spec", "template"][..]),
+        ("CronJob", &["spec", "jobTemplate", "spec", "template"]),
+        ("PodTemplate", &["template"]),
+    ];
+    for (kind, path) in kinds {
+        assert_eq!(warnings(&world, &workload(kind, path, &template)).await, [json!(null); 0]);
+    }
+    template["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "s"}}]);
+    for (kind, path) in kinds {
+        let said = warnings(&world, &workload(kind, path, &template)).await;
+        let place = format!("[AI201] {}.spec.containers[0].envFrom[0]", path.join("."));
+        assert!(said[0].as_str().unwrap().starts_with(&place), "{said:?}");
+    }
+    let of_account =
+        json!({"spec": {"serviceAccountName": "agent.a", "containers": [{"name": "app", "image": "x"}]}});
+    assert_eq!(warnings(&world, &workload("Deployment", kinds[0].1, &of_account)).await, [json!(null); 0]);
+
+    // An exception that ends soon is told, with what it lets pass.
+    let exception = |days: i64| {
+        let ends = NOW + k8s_openapi::jiff::SignedDuration::from_hours(24 * days);
+        json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentException", "metadata": {"name": "e", "uid": "e"},
+            "spec": {"agentRef": {"namespace": "ns", "name": "a"}, "rules": ["AI201"], "effect": "Warn",
+                "reason": "r", "expirationTime": ends.to_string()}})
+    };
+    for (days, notice) in [(13, true), (15, false)] {
+        world.index.apply_exception(Observed::Object(serde_json::from_value(exception(days)).unwrap()));
+        world.snapshots.send_replace(world.index.snapshot());
+        let said = warnings(&world, &workload("Deployment", kinds[0].1, &template)).await;
+        let said = said[0].as_str().unwrap();
+        assert!(said.contains("only warned of by AgentException \"e\""), "{said}");
+        assert_eq!(said.contains("it ends in 13 days"), notice, "{said}");
+    }
+
+    // One that is nobody's, one whose agent is not there, and one that cannot be read.
+    template["metadata"]["labels"] = json!({});
+    assert_eq!(warnings(&world, &workload("Deployment", kinds[0].1, &template)).await, [json!(null); 0]);
+    template["metadata"]["labels"] = json!({"deputy.dev/agent": "b"});
+    let since = Instant::now();
+    let said = warnings(&world, &workload("Deployment", kinds[0].1, &template)).await;
+    assert!(said[0].as_str().unwrap().starts_with("[AI001] spec.template.metadata.labels"), "{said:?}");
+    assert!(
+        since.elapsed() < Duration::from_secs(2),
+        "the API server had given up after {:?}",
+        since.elapsed()
+    );
+    template["spec"] = json!(7);
+    assert_eq!(warnings(&world, &workload("Deployment", kinds[0].1, &template)).await, [json!(null); 0]);
+    assert_eq!(warnings(&world, &create(&pod())).await, [json!(null); 0]);
+
+    // On a view too old to permit, a warning is as good as ever.
+    world.freshness.send_replace(Prover::<()>::new(Duration::from_secs(10)).freshness());
+    template["spec"] = json!({"containers": [{"name": "app", "image": "x"}]});
+    assert_eq!(warnings(&world, &workload("Deployment", kinds[0].1, &template)).await.len(), 1);
+    let (status, _) =
+        world.send("/warn", "{\"apiVersion\": \"x\", \"kind\": \"y\", \"request\": {\"uid\": \"u\"}}").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
 #[tokio::test]
 async fn a_mirror_pod_passes_untouched() {
     let world = World::with_agent();

@@ -39,7 +39,7 @@ const RULES: &[(&str, &[&str])] = &[
             "admissionregistration.k8s.io | mutatingwebhookconfigurations | deputy-agent-pods \
              | get list watch patch",
             "admissionregistration.k8s.io | validatingwebhookconfigurations \
-             | deputy-agent-pods deputy-enforced-namespaces deputy-claimed-secrets deputy-debug-containers \
+             | deputy-agent-pods deputy-enforced-namespaces deputy-claimed-secrets deputy-debug-containers deputy-templates \
              | get list watch patch",
         ],
     ),
@@ -331,6 +331,7 @@ fn webhook_configurations_fail_closed_and_leave_the_ca_to_the_controller() {
             (kinds[1], "deputy-claimed-secrets", "claimed-secrets.validate.deputy.dev"),
             (kinds[1], "deputy-debug-containers", "debug-containers.validate.deputy.dev"),
             (kinds[1], "deputy-enforced-namespaces", "enforced-namespaces.validate.deputy.dev"),
+            (kinds[1], "deputy-templates", "templates.warn.deputy.dev"),
         ]
     );
     for configuration in configurations {
@@ -340,11 +341,14 @@ fn webhook_configurations_fail_closed_and_leave_the_ca_to_the_controller() {
         let webhook = &webhooks[0];
         assert_eq!(webhook.pointer("/clientConfig/caBundle"), None);
         assert!(webhook.pointer("/clientConfig/service").is_some());
-        assert_eq!(text(webhook, "/failurePolicy"), "Fail");
+        // What only warns keeps nobody waiting, and refuses nothing when it is not there.
+        let warns = text(webhook, "/name") == "templates.warn.deputy.dev";
+        let (policy, seconds, conditions) = if warns { ("Ignore", 2, 2) } else { ("Fail", 5, 1) };
+        assert_eq!(text(webhook, "/failurePolicy"), policy);
         assert_eq!(text(webhook, "/sideEffects"), "None");
         assert_eq!(text(webhook, "/matchPolicy"), "Equivalent");
-        assert_eq!(webhook.pointer("/timeoutSeconds"), Some(&5.into()));
-        assert_eq!(list(webhook, "/matchConditions").len(), 1, "{}", text(webhook, "/name"));
+        assert_eq!(webhook.pointer("/timeoutSeconds"), Some(&seconds.into()));
+        assert_eq!(list(webhook, "/matchConditions").len(), conditions, "{}", text(webhook, "/name"));
         assert!(webhook.get("objectSelector").is_none(), "a label would switch the rules off");
     }
 }

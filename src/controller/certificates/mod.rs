@@ -67,8 +67,8 @@ impl Config {
         [format!("{}-agent-pods", self.fullname)]
     }
 
-    fn validating(&self) -> [String; 4] {
-        ["agent-pods", "enforced-namespaces", "claimed-secrets", "debug-containers"]
+    fn validating(&self) -> [String; 5] {
+        ["agent-pods", "enforced-namespaces", "claimed-secrets", "debug-containers", "templates"]
             .map(|name| format!("{}-{name}", self.fullname))
     }
 }
