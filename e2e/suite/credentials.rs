@@ -197,7 +197,17 @@ fn a_cloud_role_is_one_agents_alone() {
     other.has_reason("a", "Ready", "HeldByAnother");
     assert!(other.condition("a", "Ready").1.contains(&format!("of namespace {:?}", ns.0)));
     assert_eq!(shown(&other), None);
-    ns.identity("a", "").accepted();
+    // Every pod of the holder's has the role, whatever it mounts.
+    apply(&ns.pod("p", "a", "")).accepted();
+    ns.runs("p");
+    ns.identity("a", ", serviceAccount: {annotations: {}}").accepted();
+    eventually("the account has it no more", || shown(&ns).is_none().then_some(()));
+    eventually("the old pod is in the way", || {
+        let (reason, message) = other.condition("a", "CredentialsClaimed");
+        (reason == "ClaimPending" && message.ends_with(": p")).then_some(())
+    });
+    assert_eq!(shown(&other), None);
+    ns.kubectl(&["delete", "pod", "p"]).accepted();
     eventually("the other has it", || shown(&other).filter(|r| *r == role));
     assert_eq!(shown(&ns), None);
     other.identity("b", ", serviceAccount: {annotations: {example.com/x: role}}").accepted();

@@ -63,8 +63,7 @@ fn enter(ns: &Namespace, pod: &str) -> Vec<Said> {
 fn nobody_enters_an_agents_pod_but_by_an_exception() {
     let ns = Namespace::new();
     ns.agent("a");
-    let probed = ", restartPolicy: Never";
-    apply(&ns.pod("p", "a", probed)).accepted();
+    apply(&ns.pod("p", "a", ", restartPolicy: Never")).accepted();
     ns.runs("p");
     ns.kubectl(&["run", "plain", "--image", IMAGE, "--image-pull-policy=Never", "--", "sleep", "3600"])
         .accepted();
@@ -95,6 +94,17 @@ fn nobody_enters_an_agents_pod_but_by_an_exception() {
     figure(&format!("AI501: a pod is open {:.1} s after its exception", since.elapsed().as_secs_f64()));
     for said in enter(&ns, "p") {
         assert!(!said.text.contains("[AI501]"), "{}", said.text);
+    }
+    // Who went in, and by what, is on the API server's record, where there is one to read.
+    if let Some(log) = std::env::var_os("CLUSTER_AUDIT_LOG") {
+        eventually("the record says by which exception", || {
+            let log = std::fs::read_to_string(&log).unwrap();
+            let of_this = |line: &&str| line.contains(&format!("/namespaces/{}/pods/p/exec", ns.0));
+            log.lines()
+                .filter(of_this)
+                .any(|line| line.contains("/entered\":") && line.contains(&exception.0))
+                .then_some(())
+        });
     }
     let mark = &get(&["-n", &ns.0, "pod", "p"])["metadata"]["annotations"]["deputy.dev/interactive"];
     assert_eq!(mark, &exception.0);

@@ -1,6 +1,7 @@
 //! The kubectl plugin as people run it: `kubectl deputy ...`, each with rights of his own.
 
-use crate::support::{Namespace, Said, User, figure, get, run};
+use crate::support::{Namespace, Said, User, apply, eventually, figure, get, run};
+use k8s_openapi::jiff::Timestamp;
 use std::{env, os::unix::fs::symlink, path::PathBuf, time::Instant};
 
 /// The plugin where kubectl finds it.
@@ -62,6 +63,9 @@ fn who_is_on_call_switches_an_agent_off_and_on() {
     let status = plugin.by(&dana.0, &["status", "a", "-n", &ns.0]).accepted();
     assert!(status.contains("INC-4711") && status.contains(":dana"), "{status}");
 
+    let claims = plugin.admin(&["claims", "-n", &ns.0]).accepted();
+    assert!(claims.contains("no credential is held or waited for"), "{claims}");
+
     // What one has switched off, another does not switch on by the way.
     plugin.by(&kim.0, &suspend).accepted();
     plugin.by(&dana.0, &["resume", "a", "-n", &ns.0]).refused("STILL suspended");
@@ -97,6 +101,29 @@ fn all_that_somebody_answers_for_is_switched_off_at_once() {
     assert!(!status.contains("theirs"), "{status}");
     plugin.admin(&["resume", "--owner", &owner, "-A"]).accepted();
     assert_eq!((count(&one), count(&two)), (0, 0));
+}
+
+/// Kept as evidence: the pod stays, and its tokens die.
+#[test]
+fn pods_are_kept_where_the_switch_says_so() {
+    let (plugin, ns) = (Plugin::new(), Namespace::new());
+    ns.agent("a");
+    apply(&ns.pod("p", "a", "")).accepted();
+    ns.runs("p");
+    let account = || get(&["-n", &ns.0, "serviceaccount", "agent.a"])["metadata"]["uid"].clone();
+    let (before, pod) = (account(), get(&["-n", &ns.0, "pod", "p"])["metadata"]["uid"].clone());
+    // What has its node for two seconds or less is not kept.
+    eventually("the pod is older than that", || {
+        let pod = get(&["-n", &ns.0, "pod", "p", "-o", "json"]);
+        let started = pod["status"]["startTime"].as_str()?.parse::<Timestamp>().ok()?;
+        (Timestamp::now().duration_since(started).as_secs() > 4).then_some(())
+    });
+    plugin.admin(&["suspend", "a", "-n", &ns.0, "--reason", "INC-4711", "--pods", "retain"]).accepted();
+    eventually("the account is another", || {
+        ns.kubectl(&["get", "serviceaccount", "agent.a"]).ok.then(account).filter(|uid| *uid != before)
+    });
+    assert_eq!(get(&["-n", &ns.0, "pod", "p"])["metadata"]["uid"], pod);
+    plugin.admin(&["resume", "a", "-n", &ns.0]).accepted();
 }
 
 #[test]

@@ -536,6 +536,12 @@ async fn a_template_is_warned_of_as_the_pod_it_becomes() {
         assert_eq!(said.contains("it ends in 13 days"), notice, "{said}");
     }
 
+    // The API server's record says by which exception a pod passed.
+    let mut with_secret = patched(&pod(), &world.review("/mutate", &create(&pod())).await);
+    with_secret["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "s"}}]);
+    let passed = world.review("/validate", &create(&with_secret)).await;
+    assert_eq!((&passed["allowed"], &passed["auditAnnotations"]["exceptions"]), (&json!(true), &json!("e")));
+
     // One that is nobody's, one whose agent is not there, and one that cannot be read.
     template["metadata"]["labels"] = json!({});
     assert_eq!(warnings(&world, &workload("Deployment", kinds[0].1, &template)).await, [json!(null); 0]);

@@ -22,7 +22,7 @@ pub struct Options {
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
     /// What becomes of the pods that run
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, ignore_case = true, value_enum, default_value_t)]
     pods: Pods,
     /// With --owner: in every namespace
     #[arg(short = 'A', long, requires = "owner", conflicts_with = "namespace")]
