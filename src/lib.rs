@@ -9,6 +9,7 @@
 //! | [`identity`] | what principals are called |
 //! | [`index`] | watch events in, one immutable validated [`index::Snapshot`] out |
 //! | [`policy`] | the decisions: the rules, `mutate`, `admit`, `exchange`; pure |
+//! | [`token`] | the keys that sign Deputy's own tokens, and the signature; pure |
 //! | [`metrics`] | every metric, by name |
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
@@ -26,3 +27,4 @@ pub mod metrics;
 pub mod plugin;
 pub mod policy;
 pub mod runtime;
+pub mod token;
