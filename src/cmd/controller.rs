@@ -1,17 +1,20 @@
-//! `deputy controller`: identities into accounts and statuses, and the webhook's certificates.
+//! `deputy controller`: identities into accounts and statuses; certificates; and the broker's signing keys.
 
 use super::ProcessOptions;
 use crate::{
-    controller::{self, certificates, delegation, exceptions},
+    controller::{self, certificates, delegation, exceptions, signing_keys},
     metrics::{ControllerMetrics, IndexMetrics, Metrics, Role},
     runtime::{
         admin::{self, Check},
         client, log, server, shutdown,
     },
+    token::{Algorithm, Life},
 };
 use anyhow::{Context as _, bail};
 use axum_server::Handle;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use futures::future::OptionFuture;
+use k8s_openapi::jiff::SignedDuration;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -29,6 +32,56 @@ pub(super) struct Options {
     /// Seconds the API server may take for a request: its --request-timeout
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     request_timeout_seconds: u64,
+    #[command(flatten)]
+    broker: BrokerOptions,
+}
+
+/// What the controller keeps for the broker.
+#[derive(Args, Debug)]
+struct BrokerOptions {
+    /// Keep a certificate and signing keys for the broker
+    #[arg(long)]
+    broker: bool,
+    /// What new signing keys sign with
+    #[arg(long, default_value = "ES256", requires = "broker")]
+    signing_algorithm: SigningAlgorithm,
+    /// Seconds from one signing key to the next
+    #[arg(long, default_value_t = 30 * 24 * 3600, value_parser = clap::value_parser!(u32).range(10..))]
+    signing_key_rotation_seconds: u32,
+    /// Seconds that a signing key is published before it signs: at least as long as verifiers keep what they fetched
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
+    signing_key_ahead_seconds: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SigningAlgorithm {
+    #[value(name = "ES256")]
+    Es256,
+    #[value(name = "RS256")]
+    Rs256,
+}
+
+impl BrokerOptions {
+    fn signing_keys(&self, process: &ProcessOptions) -> anyhow::Result<signing_keys::Config> {
+        let (rotation, ahead) = (self.signing_key_rotation_seconds, self.signing_key_ahead_seconds);
+        anyhow::ensure!(
+            ahead < rotation,
+            "--signing-key-ahead-seconds must be less than --signing-key-rotation-seconds, or no key ever signs in time"
+        );
+        Ok(signing_keys::Config {
+            namespace: process.namespace.clone(),
+            secret: format!("{}-broker-signing", process.fullname),
+            algorithm: match self.signing_algorithm {
+                SigningAlgorithm::Es256 => Algorithm::Es256,
+                SigningAlgorithm::Rs256 => Algorithm::Rs256,
+            },
+            life: Life {
+                rotation: SignedDuration::from_secs(rotation.into()),
+                ahead: SignedDuration::from_secs(ahead.into()),
+                ..Life::default()
+            },
+        })
+    }
 }
 
 /// What the quiet period of a claim is longer by than what it must outlast: for the API server's own clock and caches.
@@ -36,15 +89,20 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Runs until asked to stop.
 pub(super) async fn run(options: Options) -> anyhow::Result<()> {
-    let Options { process, instance, freshness_bound_seconds, request_timeout_seconds } = options;
+    let Options { process, instance, freshness_bound_seconds, request_timeout_seconds, broker } = options;
     log::init(process.log_format, &process.log_level)?;
+    let signing = broker.signing_keys(&process)?;
     let config = controller::Config {
         declarable: process.declarable()?,
         trust_domain: process.trust_domain,
         instance,
         claim_quiet: Duration::from_secs(freshness_bound_seconds + request_timeout_seconds) + MARGIN,
     };
-    let kept = certificates::Config { namespace: process.namespace, fullname: process.fullname };
+    let kept = certificates::Config {
+        namespace: process.namespace,
+        fullname: process.fullname,
+        broker: broker.broker,
+    };
     let client = client::connect().await?;
     let mut metrics = Metrics::new(Role::Controller);
     let controller_metrics = ControllerMetrics::register(&mut metrics);
@@ -52,11 +110,15 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
 
     let (synced, is_synced) = watch::channel(false);
     let (ensured, is_ensured) = watch::channel(false);
-    let checks = vec![
+    let (keyed, is_keyed) = watch::channel(false);
+    let mut checks = vec![
         Check { name: "identities listed", passed: is_synced },
         Check { name: "certificates ensured", passed: is_ensured },
     ];
     let declarable = config.declarable.clone();
+    if broker.broker {
+        checks.push(Check { name: "signing keys ensured", passed: is_keyed });
+    }
     let identities = controller::run(
         client.clone(),
         config,
@@ -72,13 +134,23 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         Arc::clone(&controller_metrics),
         Arc::clone(&watch_metrics),
     );
-    let certificates = certificates::run(client, kept, controller_metrics, watch_metrics, ensured);
+    let signing_keys = OptionFuture::from(broker.broker.then(|| {
+        signing_keys::run(
+            client.clone(),
+            signing,
+            Arc::clone(&controller_metrics),
+            Arc::clone(&watch_metrics),
+            keyed,
+        )
+    }));
+    let certificates = certificates::run(client.clone(), kept, controller_metrics, watch_metrics, ensured);
     let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
     tokio::select! {
         () = identities => bail!("the watches of identities ended"),
         () = interactive => bail!("the watches of exceptions ended"),
         () = delegation => bail!("the watches of delegation ended"),
         () = certificates => bail!("the watches of certificates ended"),
+        Some(()) = signing_keys => bail!("the watch of signing keys ended"),
         ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
         // Nothing to drain: every write is whole, and the next controller looks at everything anew.
         asked = shutdown::requested() => Ok(asked?),

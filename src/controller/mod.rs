@@ -20,6 +20,8 @@ mod pods;
 mod refusal;
 mod retries;
 mod running;
+mod secrets;
+pub mod signing_keys;
 mod status;
 mod tally;
 mod triggers;

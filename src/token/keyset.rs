@@ -10,6 +10,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The entry of the Secret in which the keys rest.
+pub const SIGNING_KEYS_ENTRY: &str = "keys.json";
+
 /// A signature algorithm of RFC 7518 §3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {

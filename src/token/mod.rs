@@ -3,5 +3,5 @@
 mod keyset;
 mod signer;
 
-pub use keyset::{Algorithm, KeySet, Life, Next, SigningKey, SigningKeyError};
+pub use keyset::{Algorithm, KeySet, Life, Next, SIGNING_KEYS_ENTRY, SigningKey, SigningKeyError};
 pub use signer::{Published, Signer};

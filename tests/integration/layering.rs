@@ -16,7 +16,18 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("controller", &["api", "identity", "index", "policy", "token", "metrics", "runtime"]),
     (
         "cmd",
-        &["api", "identity", "index", "policy", "token", "metrics", "plugin", "runtime", "admission", "controller"],
+        &[
+            "api",
+            "identity",
+            "index",
+            "policy",
+            "token",
+            "metrics",
+            "plugin",
+            "runtime",
+            "admission",
+            "controller",
+        ],
     ),
 ];
 

@@ -1,13 +1,14 @@
-//! The webhook's certificates: a CA of our own, the bundle API servers trust, and the certificate the webhook serves.
+//! Certificates: a CA of our own, the bundle API servers trust, and what the webhook and the broker serve with.
 //!
-//! Level-triggered like everything here: each round reads both Secrets and the webhook configurations and writes what
-//! differs, in the order CA → bundles → serving certificate, so that nothing is served before it is trusted. A change of
+//! Level-triggered like everything here: each round reads the Secrets and the webhook configurations and writes what
+//! differs, in the order CA → bundles → serving certificates, so that nothing is served before it is trusted. A change of
 //! any of them starts a round at once; otherwise the next one is when [`plan`] says so.
 
 mod issue;
 mod plan;
 mod store;
 
+use super::secrets::Secrets;
 use crate::{
     metrics::{CertificateMetrics, ControllerMetrics, IndexMetrics},
     runtime::{clock, watch::retried},
@@ -42,6 +43,18 @@ pub struct Config {
     pub namespace: String,
     /// What the names of the release's objects begin with.
     pub fullname: String,
+    /// Whether there is a broker.
+    pub broker: bool,
+}
+
+/// A serving certificate that is kept.
+struct Served {
+    /// What serves with it, as metrics name it.
+    role: &'static str,
+    /// The Secret it rests in.
+    secret: String,
+    /// The DNS names of the Service; clients in the cluster use the first.
+    names: Vec<String>,
 }
 
 impl Config {
@@ -49,18 +62,17 @@ impl Config {
         format!("{}-ca", self.fullname)
     }
 
-    fn serving_secret(&self) -> String {
-        format!("{}-webhook-tls", self.fullname)
-    }
-
-    /// The DNS names of the webhook's Service; the API server uses the first.
-    fn names(&self) -> Vec<String> {
-        let (service, namespace) = (format!("{}-webhook", self.fullname), &self.namespace);
-        vec![
-            format!("{service}.{namespace}.svc"),
-            format!("{service}.{namespace}.svc.cluster.local"),
-            format!("{service}.{namespace}"),
-        ]
+    fn served(&self) -> impl Iterator<Item = Served> + use<'_> {
+        let roles = [("serving", "webhook", true), ("broker", "broker", self.broker)];
+        roles.into_iter().filter(|(.., kept)| *kept).map(|(role, component, _)| {
+            let (service, namespace) = (format!("{}-{component}", self.fullname), &self.namespace);
+            let names = vec![
+                format!("{service}.{namespace}.svc"),
+                format!("{service}.{namespace}.svc.cluster.local"),
+                format!("{service}.{namespace}"),
+            ];
+            Served { role, secret: format!("{service}-tls"), names }
+        })
     }
 
     fn mutating(&self) -> [String; 1] {
@@ -93,7 +105,8 @@ pub async fn run(
     ensured: watch::Sender<bool>,
 ) {
     let mut changes = pin!(changes(&client, &config, &watches));
-    let store = Store { client: client.clone(), config, metrics: Arc::clone(&metrics) };
+    let secrets = Secrets::new(client.clone(), &config.namespace, Arc::clone(&metrics));
+    let store = Store { client: client.clone(), config, secrets, metrics: Arc::clone(&metrics) };
     loop {
         let wait = match round(&store, &metrics.certificates).await {
             Ok(next) => {
@@ -121,11 +134,14 @@ async fn round(store: &Store, metrics: &CertificateMetrics) -> Result<Timestamp,
     let now = clock::now();
     let (authorities, next_step) = authorities(store, now).await?;
     store.put_bundle(&authorities.bundle()).await?;
-    let next_leaf = serving(store, &authorities, now, metrics).await?;
+    let mut next = next_step;
+    for served in store.config.served() {
+        next = next.min(serving(store, &authorities, &served, now, metrics).await?);
+    }
     if let Some(facts) = issue::read(&authorities.current.certificate) {
         metrics.in_use("ca", facts.validity.not_after);
     }
-    Ok(next_step.min(next_leaf))
+    Ok(next)
 }
 
 /// The CAs after every step that is due.
@@ -155,23 +171,24 @@ async fn authorities(store: &Store, now: Timestamp) -> Result<(Held, Timestamp),
 async fn serving(
     store: &Store,
     authorities: &Held,
+    served: &Served,
     now: Timestamp,
     metrics: &CertificateMetrics,
 ) -> Result<Timestamp, Error> {
-    let names = store.config.names();
-    let (found, version) = store.serving().await?;
-    if let Some(validity) = found.as_ref().and_then(|serving| serving.good_for(&names, authorities))
+    let Served { role, secret, names } = served;
+    let (found, version) = store.serving(secret).await?;
+    if let Some(validity) = found.as_ref().and_then(|serving| serving.good_for(names, authorities))
         && validity.renewal() > now
     {
-        metrics.in_use("serving", validity.not_after);
+        metrics.in_use(role, validity.not_after);
         return Ok(validity.renewal());
     }
-    let pair = issue::serving(&authorities.current, &names, now)?;
+    let pair = issue::serving(&authorities.current, names, now)?;
     let serving = Serving { pair, authority: authorities.current.certificate.clone() };
-    store.put_serving(&serving, version).await?;
-    tracing::info!("serving certificate issued");
+    store.put_serving(secret, &serving, version).await?;
+    tracing::info!(secret, "serving certificate issued");
     let validity = plan::Validity::from(now, plan::LEAF_LIFE);
-    metrics.in_use("serving", validity.not_after);
+    metrics.in_use(role, validity.not_after);
     Ok(later(validity.renewal(), plan::BACKDATE))
 }
 
@@ -185,7 +202,7 @@ fn changes(
     let mutating: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client.clone());
     let validating: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client.clone());
     let mut streams = vec![];
-    for name in [config.ca_secret(), config.serving_secret()] {
+    for name in config.served().map(|served| served.secret).chain([config.ca_secret()]) {
         streams.push(named(secrets.clone(), &name, "secrets", metrics));
     }
     for name in config.mutating() {

@@ -1,7 +1,6 @@
 //! Where certificates rest: two Secrets of our own namespace, and `caBundle` in the webhook configurations.
 //!
-//! Secrets are written with their resourceVersion, so that two controllers cannot overwrite each other unseen. The
-//! bundle is written by server-side apply of that one field: Helm owns the rest of the object, and never sees it.
+//! The bundle is written by server-side apply of that one field: Helm owns the rest of the object, and never sees it.
 
 use super::{
     Config, Error,
@@ -9,26 +8,23 @@ use super::{
     plan::{Authorities, Validity},
 };
 use crate::{
-    api::{FIELD_MANAGER, MANAGED_BY_LABEL},
+    api::FIELD_MANAGER,
+    controller::secrets::{Data, Secrets, Version},
     metrics::ControllerMetrics,
 };
 use k8s_openapi::{
     ByteString,
-    api::{
-        admissionregistration::v1::{
-            MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
-        },
-        core::v1::Secret,
+    api::admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -117,28 +113,11 @@ impl Serving {
     }
 }
 
-/// Content of a Secret, as text.
-struct Data(BTreeMap<String, ByteString>);
-
-impl Data {
-    fn text(&self, key: &str) -> Option<String> {
-        String::from_utf8(self.0.get(key)?.0.clone()).ok()
-    }
-}
-
-impl FromIterator<(&'static str, String)> for Data {
-    fn from_iter<I: IntoIterator<Item = (&'static str, String)>>(entries: I) -> Self {
-        Self(entries.into_iter().map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))).collect())
-    }
-}
-
-/// The resourceVersion of a Secret that exists.
-pub(super) type Version = Option<String>;
-
 /// Reads and writes them.
 pub(super) struct Store {
     pub(super) client: Client,
     pub(super) config: Config,
+    pub(super) secrets: Secrets,
     pub(super) metrics: Arc<ControllerMetrics>,
 }
 
@@ -152,8 +131,8 @@ impl Store {
         self.write(&self.config.ca_secret(), held.to_data(), version).await
     }
 
-    pub(super) async fn serving(&self) -> Result<(Option<Serving>, Version), Error> {
-        let (data, version) = self.read(&self.config.serving_secret()).await?;
+    pub(super) async fn serving(&self, secret: &str) -> Result<(Option<Serving>, Version), Error> {
+        let (data, version) = self.read(secret).await?;
         let serving = (|| {
             let pair = Pair { certificate: data.text(CERTIFICATE)?, key: data.text(KEY)? };
             Some(Serving { pair, authority: data.text(AUTHORITY)? })
@@ -161,47 +140,28 @@ impl Store {
         Ok((serving, version))
     }
 
-    pub(super) async fn put_serving(&self, serving: &Serving, version: Version) -> Result<(), Error> {
+    pub(super) async fn put_serving(
+        &self,
+        secret: &str,
+        serving: &Serving,
+        version: Version,
+    ) -> Result<(), Error> {
         let Serving { pair, authority } = serving;
         let data = [
             (CERTIFICATE, pair.certificate.clone()),
             (KEY, pair.key.clone()),
             (AUTHORITY, authority.clone()),
         ];
-        self.write(&self.config.serving_secret(), Data::from_iter(data), version).await
+        self.write(secret, Data::from_iter(data), version).await
     }
 
     async fn read(&self, name: &str) -> Result<(Data, Version), Error> {
-        let secret = self.secrets().get_opt(name).await.map_err(|e| Error::Read(name.to_owned(), e))?;
-        let (data, version) = secret.map_or((None, None), |s| (s.data, s.metadata.resource_version));
-        Ok((Data(data.unwrap_or_default()), version))
+        self.secrets.read(name).await.map_err(|e| Error::Read(name.to_owned(), e))
     }
 
     async fn write(&self, name: &str, data: Data, version: Version) -> Result<(), Error> {
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let exists = version.is_some();
-        let secret = Secret {
-            metadata: ObjectMeta {
-                name: Some(name.to_owned()),
-                labels: Some([(MANAGED_BY_LABEL.to_owned(), "deputy".to_owned())].into()),
-                resource_version: version,
-                ..ObjectMeta::default()
-            },
-            data: Some(data.0),
-            type_: Some("kubernetes.io/tls".to_owned()),
-            ..Secret::default()
-        };
-        self.metrics.wrote(if exists { "update" } else { "create" }, "secrets");
-        let written = if exists {
-            self.secrets().replace(name, &params, &secret).await
-        } else {
-            self.secrets().create(&params, &secret).await
-        };
-        written.map(|_| ()).map_err(|e| Error::Write(name.to_owned(), e))
-    }
-
-    fn secrets(&self) -> Api<Secret> {
-        Api::namespaced(self.client.clone(), &self.config.namespace)
+        let written = self.secrets.write(name, "kubernetes.io/tls", data, version).await;
+        written.map_err(|e| Error::Write(name.to_owned(), e))
     }
 
     /// Makes every webhook configuration that exists trust `bundle`.
