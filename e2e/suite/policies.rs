@@ -170,12 +170,12 @@ fn the_controllers_power_is_fenced() {
         );
         r#as(&["create", "-f", "-"], &secret)
     };
-    secret("deputy-system", "loot", "Opaque").refused("its own two certificates");
+    secret("deputy-system", "loot", "Opaque").refused("its own certificates and keys");
     secret(&ns.0, "deputy-ca", "Opaque").refused("cannot create resource \"secrets\"");
     secret("deputy-system", "deputy-ca", "Opaque").refused("already exists");
     // Under a name of its own it still may not have Kubernetes fill a Secret with somebody's token.
     secret("deputy-system", "deputy-ca", "kubernetes.io/service-account-token")
-        .refused("its own two certificates");
+        .refused("its own certificates and keys");
     ns.kubectl(&["create", "token", "default", "--as", CONTROLLER]).refused("cannot create resource");
 }
 

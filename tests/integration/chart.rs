@@ -77,10 +77,28 @@ const RULES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "ClusterRole deputy-broker",
+        &[
+            "deputy.dev | agentidentities agentsuspensions delegationpolicies protectedresources trustedissuers \
+             | | list watch",
+            "core | serviceaccounts pods | | list watch",
+            "authentication.k8s.io | tokenreviews | | create",
+            "authorization.k8s.io | subjectaccessreviews | | create",
+        ],
+    ),
+    (
+        "Role deputy-system/deputy-broker",
+        &[
+            "core | secrets | deputy-broker-tls deputy-broker-signing deputy-broker-pseudonyms | get list watch",
+            "coordination.k8s.io | leases | | list watch create patch",
+        ],
+    ),
+    (
         "Role deputy-system/deputy-controller",
         &[
             "core | secrets | | create",
-            "core | secrets | deputy-ca deputy-webhook-tls | get list watch patch update",
+            "core | secrets | deputy-ca deputy-webhook-tls deputy-broker-tls deputy-broker-signing \
+             deputy-broker-pseudonyms | get list watch patch update",
         ],
     ),
     (
@@ -94,8 +112,10 @@ const RULES: &[(&str, &[&str])] = &[
 
 /// Who holds those roles once the chart is installed. People's roles are theirs to bind.
 const BINDINGS: &[(&str, &str)] = &[
+    ("ClusterRole deputy-broker", "ServiceAccount deputy-system/deputy-broker"),
     ("ClusterRole deputy-controller", "ServiceAccount deputy-system/deputy-controller"),
     ("ClusterRole deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
+    ("Role deputy-broker", "ServiceAccount deputy-system/deputy-broker"),
     ("Role deputy-controller", "ServiceAccount deputy-system/deputy-controller"),
     ("Role deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
 ];
@@ -150,8 +170,9 @@ fn documents(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap()
 }
 
+/// The chart with all it can have.
 fn chart() -> Vec<Value> {
-    documents(&template(&[]).unwrap())
+    documents(&template(&["--set", "broker.enabled=true"]).unwrap())
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
@@ -286,9 +307,9 @@ fn roles_for_people_are_aggregated_to_view_at_most() {
 #[test]
 fn pods_meet_the_restricted_standard() {
     let chart = chart();
-    let deployments: Vec<_> = of_kind(&chart, &["Deployment"]).collect();
-    assert_eq!(deployments.len(), 2);
-    let workloads = ["Pod", "Job", "CronJob", "DaemonSet", "StatefulSet", "ReplicaSet"];
+    let deployments: Vec<_> = of_kind(&chart, &["Deployment", "StatefulSet"]).collect();
+    assert_eq!(deployments.len(), 3);
+    let workloads = ["Pod", "Job", "CronJob", "DaemonSet", "ReplicaSet"];
     assert_eq!(of_kind(&chart, &workloads).count(), 0);
     for deployment in deployments {
         let pod = deployment.pointer("/spec/template/spec").unwrap();
@@ -493,6 +514,23 @@ fn every_value_has_its_effect() {
         ("admission.knownKinds.projections[0]=newSource", "--known-projection-kind=newSource"),
         ("admission.knownKinds.envSources[0]=newRef", "--known-env-source=newRef"),
         ("admission.knownKinds.envFromSources[0]=newRef", "--known-env-from-source=newRef"),
+        ("broker.issuer=https://deputy.example.com", "--issuer=https://deputy.example.com"),
+        ("broker.replicas=3", "replicas: 3"),
+        ("broker.port=9443", "--address=0.0.0.0:9443"),
+        ("broker.signing.algorithm=RS256", "--signing-algorithm=RS256"),
+        ("broker.signing.rotationSeconds=86400", "--signing-key-rotation-seconds=86400"),
+        ("broker.signing.aheadSeconds=60", "--signing-key-ahead-seconds=60"),
+        ("broker.record.persistence.enabled=false", "emptyDir: {}"),
+        ("broker.record.persistence.size=1Gi", "storage: 1Gi"),
+        ("broker.record.persistence.storageClassName=fast", "storageClassName: fast"),
+        ("broker.record.persistence.accessMode=ReadWriteOncePod", "accessModes: [ReadWriteOncePod]"),
+        ("broker.logLevel=warn", "--log-level=warn"),
+        ("broker.resources.limits.memory=96Mi", "memory: 96Mi"),
+        ("broker.priorityClassName=urgent", "priorityClassName: urgent"),
+        ("broker.nodeSelector.pool=system", "pool: system"),
+        ("broker.tolerations[0].key=control", "key: control"),
+        ("broker.affinity.nodeAffinity.x=y", "nodeAffinity:"),
+        ("broker.podAnnotations.team=platform", "team: platform"),
         ("networkPolicy.enabled=true", "kind: NetworkPolicy"),
         ("networkPolicy.enabled=true,networkPolicy.apiServerPorts={16443}", "port: 16443"),
         (
@@ -501,9 +539,13 @@ fn every_value_has_its_effect() {
         ),
     ];
     let default = template(&[]).unwrap();
+    assert!(!default.contains("deputy-broker-replicas") && !default.contains("--broker"));
     for (set, effect) in effects {
+        // Of what is off by default, every value is tried where it is on.
+        let with = if set.starts_with("broker.") { "broker.enabled=true" } else { "broker.enabled=false" };
+        let default = template(&["--set", with]).unwrap();
         assert!(!default.contains(effect), "{effect} is there without {set}");
-        let rendered = template(&["--set", set]).unwrap();
+        let rendered = template(&["--set", with, "--set", set]).unwrap();
         assert!(rendered.contains(effect), "--set {set} does not bring {effect}");
         documents(&rendered);
     }
@@ -524,6 +566,11 @@ fn values_that_mean_nothing_are_refused() {
         "webhook.mutationWaitSeconds=5",
         "webhook.port=80",
         "webhook.port=8080",
+        "broker.port=80",
+        "broker.issuer=http://deputy.example.com",
+        "broker.issuer=https://deputy.example.com/",
+        "broker.issuer=https://user@deputy.example.com",
+        "broker.signing.algorithm=HS256",
         "image.pullPolicy=Sometimes",
         "image.digest=latest",
         "freshness.boundSeconds=0",

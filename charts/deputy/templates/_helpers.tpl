@@ -39,7 +39,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
 {{/*
-The parts both roles' pods share. Argument: (list root "controller" values-of-the-role).
+The parts all roles' pods share. Argument: (list root "controller" values-of-the-role).
 The image holds one static binary and nothing else: no shell, so no preStop hook. The binary drains by
 itself on SIGTERM, within the grace period.
 */}}
@@ -48,7 +48,7 @@ itself on SIGTERM, within the grace period.
 {{- $role := index . 1 -}}
 {{- $values := index . 2 -}}
 serviceAccountName: {{ include "deputy.fullname" $root }}-{{ $role }}
-# Both roles speak to the API server, and learn its audiences from their own token.
+# All roles speak to the API server, and learn its audiences from their own token.
 automountServiceAccountToken: true
 enableServiceLinks: false
 {{- with $values.priorityClassName }}
@@ -63,6 +63,10 @@ securityContext:
   runAsNonRoot: true
   runAsUser: 65532
   runAsGroup: 65532
+  {{- if eq $role "broker" }}
+  # Its volume is its own user's.
+  fsGroup: 65532
+  {{- end }}
   seccompProfile:
     type: RuntimeDefault
 {{- with $values.nodeSelector }}
@@ -79,7 +83,7 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* The parts both roles' containers share. Argument: as deputy.podSpec. */}}
+{{/* The parts all roles' containers share. Argument: as deputy.podSpec. */}}
 {{- define "deputy.container" -}}
 {{- $root := index . 0 -}}
 {{- $values := index . 2 -}}
@@ -121,7 +125,7 @@ readinessProbe:
   failureThreshold: 2
 {{- end -}}
 
-{{/* Arguments both roles share. Argument: as deputy.podSpec. */}}
+{{/* Arguments all roles share. Argument: as deputy.podSpec. */}}
 {{- define "deputy.args" -}}
 {{- $root := index . 0 -}}
 {{- $values := index . 2 -}}
@@ -135,7 +139,7 @@ readinessProbe:
 {{- end }}
 {{- end -}}
 
-{{/* Annotations of both roles' pods. Argument: the role's values. */}}
+{{/* Annotations of all roles' pods. Argument: the role's values. */}}
 {{- define "deputy.podAnnotations" -}}
 prometheus.io/scrape: "true"
 prometheus.io/port: "8080"
@@ -148,6 +152,15 @@ prometheus.io/path: /metrics
 {{/* The user name under which the controller's requests arrive, inside a CEL string. */}}
 {{- define "deputy.webhookUser" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "deputy.fullname" . }}-webhook
+{{- end -}}
+
+{{- define "deputy.brokerUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "deputy.fullname" . }}-broker
+{{- end -}}
+
+{{/* The issuer of the broker's tokens. */}}
+{{- define "deputy.issuer" -}}
+{{- .Values.broker.issuer | default (printf "https://%s-broker.%s.svc" (include "deputy.fullname" .) .Release.Namespace) -}}
 {{- end -}}
 
 {{- define "deputy.controllerUser" -}}
