@@ -9,7 +9,7 @@ use crate::{
     runtime::{
         admin::Check,
         freshness::{Config, Published, prove},
-        watch::{Fed, feed},
+        watch::{Fed, Kinds, feed},
     },
 };
 use anyhow::anyhow;
@@ -31,6 +31,7 @@ impl View {
     pub(super) fn new(
         client: &Client,
         index: Index,
+        kinds: Kinds,
         proving: Config,
         metrics: &mut Metrics,
         watch_metrics: &Arc<IndexMetrics>,
@@ -42,7 +43,8 @@ impl View {
         let (fresh, is_fresh) = watch::channel(false);
         let published =
             Published { freshness, is_fresh: fresh, metrics: FreshnessMetrics::register(metrics) };
-        let fed = feed(client.clone(), index, Fed { snapshots, watches, synced }, Arc::clone(watch_metrics));
+        let fed =
+            feed(client.clone(), index, kinds, Fed { snapshots, watches, synced }, Arc::clone(watch_metrics));
         let proof = prove(client.clone(), proving, wholeness, published, Arc::clone(watch_metrics));
         let kept = async {
             tokio::select! {

@@ -9,6 +9,7 @@ use crate::{
     runtime::{
         admin::{self, Check},
         client, clock, log, server, shutdown, tls,
+        watch::Kinds,
     },
 };
 use anyhow::{Context as _, bail};
@@ -86,7 +87,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
 
     let proving = options.freshness.config(process, "deputy-webhook")?;
     let index = Index::new(process.declarable()?);
-    let (view, kept) = View::new(&client, index, proving, &mut metrics, &watch_metrics);
+    let (view, kept) = View::new(&client, index, Kinds::Admission, proving, &mut metrics, &watch_metrics);
     let (loaded, is_loaded) = watch::channel(false);
     let (serving, is_serving) = watch::channel(true);
     let mut checks = vec![

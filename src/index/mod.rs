@@ -12,6 +12,7 @@ pub mod delegation;
 mod exception;
 pub mod freshness;
 mod identity;
+mod pod;
 mod snapshot;
 mod suspension;
 
@@ -19,6 +20,7 @@ pub use account::{Account, keeps_account, owning_identity};
 pub use credential::{Claim, Credential, Subject};
 pub use exception::{Census, Exception, Exceptions, NamedTarget};
 pub use identity::{Declarable, Identity, Invalid, ReservedAudiences, Token, is_dns_label};
+pub use pod::LivePod;
 pub use snapshot::{Snapshot, Standing};
 pub use suspension::Suspension;
 
@@ -30,8 +32,9 @@ use crate::api::{
     },
 };
 use delegation::Delegation;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::core::DeserializeGuard;
+use pod::LivePods;
 use snapshot::{Entry, NamespaceWorld};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -137,6 +140,29 @@ impl Index {
             fresh.entry(namespace).or_default().insert(name, account);
         }
         self.change_all(fresh, |world, accounts| world.accounts = accounts);
+    }
+
+    /// A pod appeared or changed. One that is no agent's is not kept.
+    pub fn apply_pod(&mut self, pod: &Lean<Pod>) {
+        if let Some((namespace, uid, live)) = pod::kept(pod) {
+            self.change(&namespace, |world| {
+                world.pods.insert(uid, live);
+            });
+        }
+    }
+
+    /// A pod is gone, or has ended.
+    pub fn delete_pod(&mut self, namespace: &str, name: &str) {
+        self.change(namespace, |world| world.pods.retain(|_, pod| *pod.name != *name));
+    }
+
+    /// The full list of pods: what is not in it is gone.
+    pub fn reset_pods(&mut self, all: &[Lean<Pod>]) {
+        let mut fresh: HashMap<String, LivePods> = HashMap::new();
+        for (namespace, uid, live) in all.iter().filter_map(pod::kept) {
+            fresh.entry(namespace).or_default().insert(uid, live);
+        }
+        self.change_all(fresh, |world, pods| world.pods = pods);
     }
 
     /// A suspension appeared.

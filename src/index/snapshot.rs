@@ -1,6 +1,10 @@
 //! One immutable world, and the questions it answers.
 
-use super::{Account, Claim, Exceptions, Identity, Subject, Suspension, delegation::Delegation};
+use super::{
+    Account, Claim, Exceptions, Identity, Subject, Suspension,
+    delegation::Delegation,
+    pod::{LivePod, LivePods},
+};
 use crate::identity::account_name;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,11 +20,15 @@ pub(super) struct NamespaceWorld {
     pub(super) identities: HashMap<String, Entry>,
     pub(super) accounts: HashMap<String, Account>,
     pub(super) suspensions: BTreeMap<String, Suspension>,
+    pub(super) pods: LivePods,
 }
 
 impl NamespaceWorld {
     fn is_empty(&self) -> bool {
-        self.identities.is_empty() && self.accounts.is_empty() && self.suspensions.is_empty()
+        self.identities.is_empty()
+            && self.accounts.is_empty()
+            && self.suspensions.is_empty()
+            && self.pods.is_empty()
     }
 }
 
@@ -89,6 +97,11 @@ impl Snapshot {
     /// The account `name` of `namespace`, if the index keeps it.
     pub fn account(&self, namespace: &str, name: &str) -> Option<&Account> {
         self.namespaces.get(namespace)?.accounts.get(name)
+    }
+
+    /// The pod of this uid, if it is an agent's and has not ended. Only processes that exchange tokens know any.
+    pub fn pod(&self, namespace: &str, uid: &str) -> Option<&LivePod> {
+        self.namespaces.get(namespace)?.pods.get(uid)
     }
 
     /// A suspension of the agent `name` of `namespace`, if one is in force: the first by name.

@@ -4,6 +4,7 @@
 use super::clock;
 use crate::{
     api::{
+        AGENT_LABEL,
         lean::Lean,
         v1alpha1::{
             AgentException, AgentIdentity, AgentSuspension, CredentialClaim, DelegationPolicy,
@@ -15,9 +16,9 @@ use crate::{
 };
 use futures::{
     Stream, StreamExt,
-    stream::{BoxStream, select, unfold},
+    stream::{BoxStream, SelectAll, select_all, unfold},
 };
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -27,7 +28,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use std::{fmt::Debug, pin::pin, sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 /// The pause before a broken watch is opened again, at first and at most.
@@ -39,14 +40,17 @@ pub fn config() -> watcher::Config {
     watcher::Config::default().page_size(20)
 }
 
-/// What one of the watches delivered.
-enum Delivery {
-    Identity(Result<Event<DeserializeGuard<AgentIdentity>>, Broken>),
-    Account(Result<Event<Lean<ServiceAccount>>, Broken>),
-    Suspension(Result<Event<DeserializeGuard<AgentSuspension>>, Broken>),
-    Claim(Result<Event<DeserializeGuard<CredentialClaim>>, Broken>),
-    Exception(Result<Event<DeserializeGuard<AgentException>>, Broken>),
+/// Which kinds an index is fed with, beside identities, their accounts and suspensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinds {
+    /// What pods are judged by: claims and exceptions.
+    Admission,
+    /// What tokens are exchanged by: issuers, resources, policies, and the agents' pods that live.
+    Exchange,
 }
+
+/// What one of the watches delivered, put where it belongs: returns whether a new snapshot was made.
+type Delivery = Box<dyn FnOnce(&mut Lists, &mut Index) -> bool + Send>;
 
 /// What [`feed`] publishes.
 #[derive(Debug)]
@@ -63,18 +67,11 @@ pub struct Fed {
 /// Feeds `index` for ever and publishes each snapshot it makes.
 ///
 /// Returns only when the watches end, which they do not by themselves; the process should then end as well.
-pub async fn feed(client: Client, mut index: Index, fed: Fed, metrics: Arc<IndexMetrics>) {
-    let identities = relisted(Api::all(client.clone()), config(), "agentidentities", Arc::clone(&metrics));
-    let suspensions = relisted(Api::all(client.clone()), config(), "agentsuspensions", Arc::clone(&metrics));
-    let claims = relisted(Api::all(client.clone()), config(), "credentialclaims", Arc::clone(&metrics));
-    let exceptions = relisted(Api::all(client.clone()), config(), "agentexceptions", Arc::clone(&metrics));
-    let accounts = relisted(Api::all(client), config(), "serviceaccounts", Arc::clone(&metrics));
-    let of_agents = select(identities.map(Delivery::Identity), accounts.map(Delivery::Account));
-    let of_grants = select(claims.map(Delivery::Claim), exceptions.map(Delivery::Exception));
-    let mut deliveries = pin!(select(select(of_agents, suspensions.map(Delivery::Suspension)), of_grants));
-    let mut lists = Lists::default();
+pub async fn feed(client: Client, mut index: Index, kinds: Kinds, fed: Fed, metrics: Arc<IndexMetrics>) {
+    let mut deliveries = deliveries(&client, kinds, &metrics);
+    let mut lists = Lists::of(kinds);
     while let Some(delivery) = deliveries.next().await {
-        if lists.take(&mut index, delivery) {
+        if delivery(&mut lists, &mut index) {
             let snapshot = index.snapshot();
             metrics.advanced(snapshot.version, clock::now());
             fed.snapshots.send_replace(snapshot);
@@ -88,7 +85,51 @@ pub async fn feed(client: Client, mut index: Index, fed: Fed, metrics: Arc<Index
     }
 }
 
-/// The lists of all watches.
+/// The watches of these kinds, as one stream.
+fn deliveries(
+    client: &Client,
+    kinds: Kinds,
+    metrics: &Arc<IndexMetrics>,
+) -> SelectAll<BoxStream<'static, Delivery>> {
+    let all = config;
+    // Those that have ended by themselves are gone from such a watch, and it says so.
+    let live = || config().labels(AGENT_LABEL).fields("status.phase!=Succeeded,status.phase!=Failed");
+    let mut streams = vec![
+        delivered(client, all(), "agentidentities", metrics, |lists| &mut lists.identities),
+        delivered(client, all(), "agentsuspensions", metrics, |lists| &mut lists.suspensions),
+        delivered(client, all(), "serviceaccounts", metrics, |lists| &mut lists.accounts),
+    ];
+    streams.extend(match kinds {
+        Kinds::Admission => vec![
+            delivered(client, all(), "credentialclaims", metrics, |lists| &mut lists.claims),
+            delivered(client, all(), "agentexceptions", metrics, |lists| &mut lists.exceptions),
+        ],
+        Kinds::Exchange => vec![
+            delivered(client, all(), "trustedissuers", metrics, |lists| &mut lists.issuers),
+            delivered(client, all(), "protectedresources", metrics, |lists| &mut lists.resources),
+            delivered(client, all(), "delegationpolicies", metrics, |lists| &mut lists.policies),
+            delivered(client, live(), "pods", metrics, |lists| &mut lists.pods),
+        ],
+    });
+    select_all(streams)
+}
+
+fn delivered<K>(
+    client: &Client,
+    config: watcher::Config,
+    resource: &'static str,
+    metrics: &Arc<IndexMetrics>,
+    list: fn(&mut Lists) -> &mut List<K>,
+) -> BoxStream<'static, Delivery>
+where
+    K: Indexed + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let events = relisted(Api::<K>::all(client.clone()), config, resource, Arc::clone(metrics));
+    let put = move |event| -> Delivery { Box::new(move |lists, index| list(lists).take(index, event)) };
+    events.map(put).boxed()
+}
+
+/// The lists of all watches. Of what is not watched, nothing is awaited.
 #[derive(Default)]
 struct Lists {
     identities: List<DeserializeGuard<AgentIdentity>>,
@@ -96,59 +137,95 @@ struct Lists {
     suspensions: List<DeserializeGuard<AgentSuspension>>,
     claims: List<DeserializeGuard<CredentialClaim>>,
     exceptions: List<DeserializeGuard<AgentException>>,
+    issuers: List<DeserializeGuard<TrustedIssuer>>,
+    resources: List<DeserializeGuard<ProtectedResource>>,
+    policies: List<DeserializeGuard<DelegationPolicy>>,
+    pods: List<Lean<Pod>>,
 }
 
 impl Lists {
-    /// Whether a new snapshot was made.
-    fn take(&mut self, index: &mut Index, delivery: Delivery) -> bool {
-        match delivery {
-            Delivery::Identity(event) => self.identities.take(index, event),
-            Delivery::Account(event) => self.accounts.take(index, event),
-            Delivery::Suspension(event) => self.suspensions.take(index, event),
-            Delivery::Claim(event) => self.claims.take(index, event),
-            Delivery::Exception(event) => self.exceptions.take(index, event),
+    fn of(kinds: Kinds) -> Self {
+        let mut lists = Self::default();
+        match kinds {
+            Kinds::Admission => {
+                lists.issuers.leave_out();
+                lists.resources.leave_out();
+                lists.policies.leave_out();
+                lists.pods.leave_out();
+            }
+            Kinds::Exchange => {
+                lists.claims.leave_out();
+                lists.exceptions.leave_out();
+            }
         }
+        lists
+    }
+
+    fn states(&self) -> [State; 9] {
+        let Self {
+            identities,
+            accounts,
+            suspensions,
+            claims,
+            exceptions,
+            issuers,
+            resources,
+            policies,
+            pods,
+        } = self;
+        [
+            identities.state,
+            accounts.state,
+            suspensions.state,
+            claims.state,
+            exceptions.state,
+            issuers.state,
+            resources.state,
+            policies.state,
+            pods.state,
+        ]
     }
 
     fn are_complete(&self) -> bool {
-        self.identities.complete
-            && self.accounts.complete
-            && self.suspensions.complete
-            && self.claims.complete
-            && self.exceptions.complete
+        self.states().iter().all(|state| state.complete)
     }
 
     fn wholeness(&self) -> Wholeness {
-        let Self { identities, accounts, suspensions, claims, exceptions } = self;
+        let states = self.states();
         Wholeness {
-            whole: identities.whole
-                && accounts.whole
-                && suspensions.whole
-                && claims.whole
-                && exceptions.whole,
-            breaks: identities.breaks
-                + accounts.breaks
-                + suspensions.breaks
-                + claims.breaks
-                + exceptions.breaks,
+            whole: states.iter().all(|state| state.whole),
+            breaks: states.iter().map(|state| state.breaks).sum(),
         }
     }
 }
 
-/// A list on its way, and the state of its watch.
-#[derive(Debug)]
-pub struct List<T> {
-    items: Vec<T>,
-    /// Whether one was ever complete.
+/// The state of a watch.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// Whether a list was ever complete.
     complete: bool,
     /// Whether the watch has delivered all since the last that was.
     whole: bool,
     breaks: u64,
 }
 
+/// A list on its way, and the state of its watch.
+#[derive(Debug)]
+pub struct List<T> {
+    items: Vec<T>,
+    state: State,
+}
+
 impl<T> Default for List<T> {
     fn default() -> Self {
-        Self { items: vec![], complete: false, whole: false, breaks: 0 }
+        Self { items: vec![], state: State::default() }
+    }
+}
+
+impl<T> List<T> {
+    /// Nothing is watched, and nothing is missing.
+    fn leave_out(&mut self) {
+        self.state = State { complete: true, whole: true, breaks: 0 };
     }
 }
 
@@ -157,8 +234,8 @@ impl<K: Indexed> List<K> {
     pub fn take(&mut self, index: &mut Index, event: Result<Event<K>, Broken>) -> bool {
         let Ok(event) = event else {
             // What was known is still the last that was.
-            self.whole = false;
-            self.breaks += 1;
+            self.state.whole = false;
+            self.state.breaks += 1;
             return false;
         };
         match event {
@@ -170,12 +247,12 @@ impl<K: Indexed> List<K> {
             Event::InitApply(object) if !object.is_kept() => {}
             Event::InitApply(object) => self.items.push(object),
             Event::InitDone => {
-                (self.complete, self.whole) = (true, true);
+                (self.state.complete, self.state.whole) = (true, true);
                 K::reset(index, std::mem::take(&mut self.items));
                 return true;
             }
         }
-        self.complete
+        self.state.complete
     }
 }
 
@@ -294,6 +371,20 @@ impl Indexed for DeserializeGuard<DelegationPolicy> {
     }
 }
 
+impl Indexed for Lean<Pod> {
+    fn apply(self, index: &mut Index) {
+        index.apply_pod(&self);
+    }
+
+    fn delete(index: &mut Index, namespace: &str, name: &str) {
+        index.delete_pod(namespace, name);
+    }
+
+    fn reset(index: &mut Index, all: Vec<Self>) {
+        index.reset_pods(&all);
+    }
+}
+
 impl Indexed for Lean<ServiceAccount> {
     fn is_kept(&self) -> bool {
         keeps_account(&self.name_any())
@@ -409,7 +500,7 @@ mod tests {
         assert!(!list.take(&mut index, Ok(Event::Init)));
         assert!(!list.take(&mut index, Ok(Event::InitApply(named("b")))));
         assert!(list.take(&mut index, Ok(Event::InitDone)));
-        assert!(list.complete && !known(&index, "a") && known(&index, "b"));
+        assert!(list.state.complete && !known(&index, "a") && known(&index, "b"));
 
         assert!(list.take(&mut index, Ok(Event::Apply(named("c")))));
         assert!(list.take(&mut index, Ok(Event::Delete(named("b")))));
