@@ -13,12 +13,14 @@
 //! | [`metrics`] | every metric, by name |
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
+//! | [`audit`] | the record: what an entry says, how a log is read again after a crash; pure |
 //! | [`plugin`] | what the kubectl plugin says and decides; pure |
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
 //! | [`cmd`] | the command line and the composition roots |
 
 pub mod admission;
 pub mod api;
+pub mod audit;
 pub mod cmd;
 pub mod controller;
 pub mod identity;
