@@ -14,6 +14,7 @@
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
 //! | [`audit`] | the record: what an entry says, how a log is read again after a crash; pure |
+//! | [`store`] | the record on disk: one writer, durable before the answer |
 //! | [`plugin`] | what the kubectl plugin says and decides; pure |
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
 //! | [`cmd`] | the command line and the composition roots |
@@ -30,3 +31,4 @@ pub mod plugin;
 pub mod policy;
 pub mod runtime;
 pub mod token;
+pub mod store;

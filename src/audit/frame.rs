@@ -166,6 +166,16 @@ impl Commit {
         self.entries == 0
     }
 
+    /// How many bytes it has.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many entries the log has without it.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
     /// How many entries the log has with it.
     pub fn end(&self) -> u64 {
         self.first + u64::from(self.entries)

@@ -1,5 +1,5 @@
-//! The record: what an entry says, how it lies on disk, and what a log found after a crash is worth. Pure; the shell
-//! `store` does the writing.
+//! The record: what an entry says, how it lies on disk, and what a log found after a crash is worth. Pure; the room
+//! [`crate::store`] does the writing.
 //!
 //! A log is a sequence of [`Entry`]s, each in a [`Frame`] that binds it to its log, its place and its commit. A commit
 //! is what one `fdatasync` makes durable: nothing of it is acknowledged before, and no byte of the next is written
