@@ -13,6 +13,7 @@
 //! | [`metrics`] | every metric, by name |
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
+//! | [`oauth`] | the words of OAuth: requests, refusals, claims; no decision; pure |
 //! | [`audit`] | the record: what an entry says, how a log is read again after a crash; pure |
 //! | [`store`] | the record on disk: one writer, durable before the answer |
 //! | [`plugin`] | what the kubectl plugin says and decides; pure |
@@ -27,6 +28,7 @@ pub mod controller;
 pub mod identity;
 pub mod index;
 pub mod metrics;
+pub mod oauth;
 pub mod plugin;
 pub mod policy;
 pub mod runtime;
