@@ -7,14 +7,14 @@
 //! |---|---|
 //! | [`api`] | the custom resources as people write them; names on objects |
 //! | [`identity`] | what principals are called |
+//! | [`oauth`] | the words of OAuth: requests, refusals, claims; no decision; pure |
 //! | [`index`] | watch events in, one immutable validated [`index::Snapshot`] out |
 //! | [`policy`] | the decisions: the rules, `mutate`, `admit`, `exchange`; pure |
 //! | [`token`] | the keys that sign Deputy's own tokens, and the signature; pure |
+//! | [`audit`] | the record: what an entry says, how a log is read again after a crash; pure |
 //! | [`metrics`] | every metric, by name |
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
-//! | [`oauth`] | the words of OAuth: requests, refusals, claims; no decision; pure |
-//! | [`audit`] | the record: what an entry says, how a log is read again after a crash; pure |
 //! | [`store`] | the record on disk: one writer, durable before the answer |
 //! | [`plugin`] | what the kubectl plugin says and decides; pure |
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
@@ -32,5 +32,5 @@ pub mod oauth;
 pub mod plugin;
 pub mod policy;
 pub mod runtime;
-pub mod token;
 pub mod store;
+pub mod token;

@@ -93,6 +93,43 @@ fn one_agent_uses_its_secret_and_nobody_else() {
     patched.refused("[AI301]");
 }
 
+/// Whoever used it before anybody declared it is in the way like any other.
+#[test]
+fn a_pod_of_nobody_keeps_a_secret_from_being_claimed() {
+    let ns = Namespace::enforced();
+    let nobody = |name: &str| {
+        apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {}}}, spec: {{terminationGracePeriodSeconds: 0, \
+             containers: [{{name: c, image: \"{IMAGE}\", imagePullPolicy: Never, command: [sleep, \"3600\"]}}], volumes: \
+             [{{name: s, secret: {{secretName: db}}}}]}}}}",
+            ns.0
+        ))
+    };
+    nobody("early").accepted();
+    ns.runs("early");
+    ns.declares("a", END).accepted();
+    eventually("the pod of nobody is in the way", || {
+        let (reason, message) = ns.condition("a", "CredentialsClaimed");
+        (reason == "ClaimPending" && message.ends_with(": early")).then_some(())
+    });
+    apply(&ns.with_secret("p", "a")).refused("[AI301]");
+    ns.kubectl(&["delete", "pod", "early"]).accepted();
+    ns.has_reason("a", "CredentialsClaimed", "Claimed");
+    apply(&ns.with_secret("p", "a")).accepted();
+    nobody("late").refused("[AI301]");
+
+    // Whoever gets in while the label is off keeps its holder from having it again.
+    kubectl(&["label", "namespace", &ns.0, "deputy.dev/enforce-"]).accepted();
+    ns.has_reason("a", "Ready", "NamespaceNotEnforced");
+    nobody("late").accepted();
+    kubectl(&["label", "namespace", &ns.0, "deputy.dev/enforce=agents"]).accepted();
+    eventually("the pod of nobody is in the way again", || {
+        ns.condition("a", "CredentialsClaimed").1.ends_with(": late").then_some(())
+    });
+    ns.kubectl(&["delete", "pod", "late"]).accepted();
+    ns.has_reason("a", "CredentialsClaimed", "Claimed");
+}
+
 /// A claim changes hands only when no pod of its holder's can use the credential any more.
 #[test]
 fn a_hand_over_waits_for_the_quiet_period_and_for_old_pods() {

@@ -348,6 +348,22 @@ fn what_slips_in_goes_in_both_modes() {
     }
 }
 
+/// Off is off, also where nobody can say what the identity is.
+#[test]
+fn tokens_die_though_the_identity_is_invalid() {
+    let ns = Namespace::new();
+    ns.agent("a");
+    let account = || ns.kubectl(&["get", "serviceaccount", "agent.a", "-o", "jsonpath={.metadata.uid}"]);
+    let before = account().accepted();
+    ns.identity("a", ", serviceAccount: {annotations: {example.com/x: role}}").accepted();
+    ns.kubectl(&["wait", "--for=condition=Accepted=False", "agentidentity/a", "--timeout=60s"]).accepted();
+    suspend(&ns, "off", Some("a"), "Retain").accepted();
+    eventually("its account is gone", || (!account().ok).then_some(()));
+    ns.identity("a", ", serviceAccount: {annotations: {}}").accepted();
+    eventually("it is made again", || account().ok.then_some(()));
+    assert_ne!(account().accepted(), before);
+}
+
 /// An identity that is deleted and made again under one name is another: its predecessor's pods end.
 #[test]
 fn the_pods_of_an_identity_end_when_another_takes_its_name() {

@@ -193,11 +193,12 @@ impl Webhook {
                 tracing::warn!(webhook = ?kind, %error, "request refused unread");
                 self.metrics.unreadable(kind, class);
                 let response = match error.uid() {
-                    // No answer at all: the API server goes on without one.
-                    Some(uid) if kind != metrics::Webhook::Template => {
-                        Json(Answer::reject(uid, error.to_string())).into_response()
+                    Some(uid) if kind == metrics::Webhook::Template => {
+                        let warning = format!("Deputy cannot say what becomes of the pods: {error}");
+                        Json(Answer::allow(uid).warn(vec![warning])).into_response()
                     }
-                    _ => (status, error.to_string()).into_response(),
+                    Some(uid) => Json(Answer::reject(uid, error.to_string())).into_response(),
+                    None => (status, error.to_string()).into_response(),
                 };
                 (Verdict::Unreadable, response)
             }

@@ -28,7 +28,12 @@ pub(super) fn message(findings: &[Finding]) -> String {
 
 /// The warnings of an answer.
 pub(super) fn warnings(findings: &[Finding]) -> Vec<String> {
-    findings.iter().take(SHOWN_WARNINGS).map(|finding| cut(finding.to_string())).collect()
+    let line = |finding: &Finding| {
+        let whole = finding.to_string();
+        // What to do stands behind the reference, and that is always seen.
+        if whole.len() > WARNING_BYTES { finding.brief(WARNING_BYTES) } else { whole }
+    };
+    findings.iter().take(SHOWN_WARNINGS).map(line).collect()
 }
 
 /// What lets the pod pass, and when it will not any more.
@@ -106,7 +111,9 @@ mod tests {
         assert!(long.ends_with("and 9960 more"));
         let warnings = warnings(&findings(17, &"é".repeat(300)));
         assert_eq!(warnings.len(), SHOWN_WARNINGS);
-        assert!(warnings.iter().all(|w| w.len() <= WARNING_BYTES && w.ends_with("...")));
+        assert!(
+            warnings.iter().all(|w| w.len() <= WARNING_BYTES && w.ends_with("... (docs/rules.md#ai001)"))
+        );
     }
 
     #[test]

@@ -74,18 +74,26 @@ pub(super) fn plan(
     role_keys: &BTreeSet<String>,
 ) -> Plan {
     let Some(observed) = observed else { return Plan::Create };
-    let owner = |account: &ServiceAccount| {
-        account.metadata.owner_references.as_deref().and_then(owning_identity).map(|owner| owner.uid.clone())
-    };
     match owner(observed) {
         None => Plan::Taken,
-        Some(uid) if Some(&uid) != owner(desired).as_ref() => Plan::AwaitPredecessor,
+        Some(uid) if Some(uid) != owner(desired) => Plan::AwaitPredecessor,
         Some(_) if !suspensions.is_empty() && !is_made_under(observed, suspensions) => Plan::Replace,
         Some(_) => match drift(desired, observed, role_keys) {
             fields if fields.is_empty() => Plan::Keep,
             fields => Plan::Heal(fields),
         },
     }
+}
+
+/// Uid of the identity whose own the account is.
+fn owner(account: &ServiceAccount) -> Option<&str> {
+    account.metadata.owner_references.as_deref().and_then(owning_identity).map(|owner| owner.uid.as_str())
+}
+
+/// Whether the account of the identity of this uid was there before any of the `suspensions`: tokens may live that were issued
+/// for it.
+pub(super) fn outlives(account: &ServiceAccount, identity_uid: &str, suspensions: &[&str]) -> bool {
+    owner(account) == Some(identity_uid) && !is_made_under(account, suspensions)
 }
 
 /// Whether the account was made while one of these was in force: no token was issued for it since.

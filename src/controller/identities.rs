@@ -251,12 +251,16 @@ async fn bring_about(
                     let outcome = apply(&identity, &holdings, suspensions, early, subject, context).await?;
                     (outcome, look_at_credentials(&identity, &holdings, now, context).await?)
                 }
-                Err(invalid) => (Outcome::invalid(&invalid), Credentials::default()),
+                Err(invalid) => {
+                    switch_off(suspensions, wait.is_some(), subject, context).await?;
+                    (Outcome::invalid(&invalid), Credentials::default())
+                }
             };
             (outcome, credentials, object.status.clone())
         }
         Err(unreadable) => {
             let message = format!("the object cannot be read: {}", unreadable.error);
+            switch_off(suspensions, wait.is_some(), subject, context).await?;
             let outcome = Outcome::Invalid(reason::INVALID, message);
             (outcome, Credentials::default(), stored_status(subject, context).await?)
         }
@@ -382,6 +386,28 @@ async fn apply(
             }
             Ok(outcome)
         }
+    }
+}
+
+/// Nobody can say how the account of such an identity should be, but a suspended one's tokens die all the same: the account
+/// goes, and is made again when the identity is put right. It stays if it is too `early` for that.
+async fn switch_off(
+    suspensions: &[&Suspension],
+    early: bool,
+    subject: &Subject<'_>,
+    context: &Context,
+) -> Result<(), Error> {
+    if suspensions.is_empty() || early {
+        return Ok(());
+    }
+    let (namespace, name) = &subject.agent;
+    let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), namespace);
+    let observed = accounts.get_opt(&account_name(name)).await.map_err(Error::ReadAccount)?;
+    let suspensions: Vec<_> = suspensions.iter().map(|suspension| suspension.uid.as_str()).collect();
+    let uid = subject.meta.uid.as_deref().unwrap_or_default();
+    match observed.filter(|account| account::outlives(account, uid, &suspensions)) {
+        Some(account) => remove(&accounts, &account, context).await,
+        None => Ok(()),
     }
 }
 

@@ -103,6 +103,9 @@ pub enum Invalid {
         "spec.serviceAccount.annotations: {0:?} is not a key the platform team allows (chart value cloudRoleAnnotations)"
     )]
     Annotation(String),
+    /// A role's name with a blank, or a character that is not ASCII.
+    #[error("spec.serviceAccount.annotations[{0}]: write the role without blanks, in ASCII")]
+    Role(String),
     /// A credential's Secret is declared twice, or with no key.
     #[error("spec.credentials[{0}]: name each Secret once, with at least one key")]
     Credential(String),
@@ -217,16 +220,24 @@ fn validate_credentials(object: &AgentIdentity) -> Result<Vec<Credential>, Inval
     credentials.collect()
 }
 
+/// The annotation by which an account is mapped to a client of Azure, by GUID.
+const AZURE_CLIENT: &str = "azure.workload.identity/client-id";
+
 fn validate_annotations(
     object: &AgentIdentity,
     declarable: &Declarable,
 ) -> Result<Vec<(String, String)>, Invalid> {
     let account = object.spec.service_account.iter();
     let annotations = account.flat_map(|account| &account.annotations).map(|(key, role)| {
-        if declarable.cloud_role_annotations.contains(key) {
-            Ok((key.clone(), role.0.clone()))
-        } else {
+        if !declarable.cloud_role_annotations.contains(key) {
             Err(Invalid::Annotation(key.clone()))
+        } else if !role.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Err(Invalid::Role(key.clone()))
+        } else if key == AZURE_CLIENT {
+            // A GUID, which is the same in upper case: one role, however it is written.
+            Ok((key.clone(), role.0.to_ascii_lowercase()))
+        } else {
+            Ok((key.clone(), role.0.clone()))
         }
     });
     annotations.collect()

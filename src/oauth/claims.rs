@@ -10,24 +10,6 @@ const USER: &str = "user";
 /// `sub_profile` of an agent.
 const AI_AGENT: &str = "ai_agent";
 
-/// The header of the token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    /// How it is signed.
-    pub alg: String,
-    /// [`TOKEN_TYPE`].
-    pub typ: String,
-    /// By which key.
-    pub kid: String,
-}
-
-impl Header {
-    /// The header of a token signed like this.
-    pub fn new(alg: &str, kid: &str) -> Self {
-        Self { alg: alg.to_owned(), typ: TOKEN_TYPE.to_owned(), kid: kid.to_owned() }
-    }
-}
-
 /// The claims. Times are seconds since 1970 (RFC 7519, NumericDate).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
@@ -195,11 +177,5 @@ mod tests {
             assert_eq!(found.pointer(absent), None, "{absent}");
         }
         assert_eq!(serde_json::from_value::<Claims>(found).unwrap(), claims);
-    }
-
-    #[test]
-    fn the_header_says_that_it_is_an_access_token() {
-        let found = serde_json::to_string(&Header::new("ES256", "k-1")).unwrap();
-        assert_eq!(found, r#"{"alg":"ES256","typ":"at+jwt","kid":"k-1"}"#);
     }
 }

@@ -9,13 +9,11 @@ mod claims;
 mod error;
 mod form;
 mod metadata;
-mod resource;
 mod scope;
 mod token_exchange;
 
-pub use claims::{Actor, AgentRef, Claims, Header, ObjectVersion, PodRef, Provenance, Rights, TOKEN_TYPE};
+pub use claims::{Actor, AgentRef, Claims, ObjectVersion, PodRef, Provenance, Rights, TOKEN_TYPE};
 pub use error::{Denied, ErrorCode, Half, OAuthError, Reason};
 pub use metadata::Metadata;
-pub use resource::ResourceId;
 pub use scope::{Scope, ScopeSet};
 pub use token_exchange::{Parties, SubjectTokenType, Token, TokenExchange, TokenResponse};

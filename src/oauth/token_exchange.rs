@@ -1,6 +1,7 @@
 //! Token exchange (RFC 8693): the request, and the answer to one that is granted.
 
-use super::{Denied, OAuthError, Reason, ResourceId, ScopeSet, form::Form};
+use super::{Denied, OAuthError, Reason, ScopeSet, form::Form};
+use crate::identity::ResourceIdentifier;
 use http::{HeaderMap, header::AUTHORIZATION};
 use serde::Serialize;
 use std::fmt;
@@ -70,7 +71,7 @@ pub struct TokenExchange {
     /// Who asks, and for whom.
     pub parties: Parties,
     /// For which resource.
-    pub resource: ResourceId,
+    pub resource: ResourceIdentifier,
     /// For which scopes.
     pub scopes: ScopeSet,
     /// The client, if it said which it is: to be held against the actor.
@@ -152,16 +153,18 @@ fn parties(form: &mut Form) -> Result<Parties, Reason> {
     }
 }
 
-fn resource(form: &mut Form) -> Result<ResourceId, Reason> {
+fn resource(form: &mut Form) -> Result<ResourceIdentifier, Reason> {
+    let identifier =
+        |text: &String| text.parse::<ResourceIdentifier>().map_err(|_| Reason::ResourceMalformed);
     let (resources, audiences) = (form.take_all("resource"), form.take_all("audience"));
-    let resource: ResourceId = match &resources[..] {
+    let resource = match &resources[..] {
         [] => return Err(Reason::ResourceRequired),
-        [resource] => resource.parse()?,
+        [resource] => identifier(resource)?,
         _ => return Err(Reason::ResourceRepeated),
     };
     match &audiences[..] {
         [] => Ok(resource),
-        [audience] if audience.parse().as_ref() == Ok(&resource) => Ok(resource),
+        [audience] if identifier(audience).as_ref() == Ok(&resource) => Ok(resource),
         [_] => Err(Reason::AudienceMismatch),
         _ => Err(Reason::ResourceRepeated),
     }

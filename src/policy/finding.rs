@@ -99,20 +99,38 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// Where the rule is explained, in parentheses.
+    pub fn reference(&self) -> String {
+        format!("(docs/rules.md#{})", self.rule.id.to_ascii_lowercase())
+    }
+
+    /// As [`fmt::Display`] has it, without what to do: at most so many bytes, with the reference whole.
+    pub fn brief(&self, bytes: usize) -> String {
+        let reference = self.reference();
+        let text = format!("[{}] {}: {}", self.rule.id, self.path, self.message);
+        format!("{} {reference}", cut_to(text, bytes.saturating_sub(reference.len() + 1)))
+    }
+}
+
 /// `[AI202] spec.volumes[1]: mounts Secret "s"; what to do (docs/rules.md#ai202)`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rule { id, remedy, .. } = self.rule;
-        let anchor = id.to_ascii_lowercase();
-        write!(f, "[{id}] {}: {}; {remedy} (docs/rules.md#{anchor})", self.path, self.message)
+        write!(f, "[{id}] {}: {}; {remedy} {}", self.path, self.message, self.reference())
     }
 }
 
 /// At most [`TEXT_BYTES`] of `text`, whole characters.
-fn cut(mut text: String) -> String {
+fn cut(text: String) -> String {
+    cut_to(text, TEXT_BYTES)
+}
+
+/// At most so many bytes of `text`, whole characters.
+fn cut_to(mut text: String, bytes: usize) -> String {
     const MARK: &str = "...";
-    if text.len() > TEXT_BYTES {
-        text.truncate(text.floor_char_boundary(TEXT_BYTES - MARK.len()));
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes.saturating_sub(MARK.len())));
         text.push_str(MARK);
         text.shrink_to_fit();
     }

@@ -109,7 +109,10 @@ pub struct ManagedAccountSpec {
 /// What a cloud calls one of its roles.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(transparent)]
-pub struct CloudRoleName(#[schemars(length(min = 1, max = 2048))] pub String);
+pub struct CloudRoleName(
+    // No blank: two spellings of one role would be two roles.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^[!-~]+$"))] pub String,
+);
 
 /// A Secret of the same namespace, by name.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
@@ -149,8 +152,10 @@ pub struct AgentToken {
 }
 
 /// A static credential of one agent.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.expirationTime < timestamp('2200-01-01T00:00:00Z')")
+    .message("expirationTime: name a time at which somebody will look at it again, before the year 2200"))]
 pub struct AgentCredential {
     /// What the credential is called here and in conditions.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]

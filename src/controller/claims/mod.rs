@@ -334,10 +334,7 @@ async fn take(step: Step, context: &Context) -> (Subject, Result<Taken, kube::Er
             let released = object(&subject, claim.holder.clone(), Some(clock::now()), false);
             replace(&claim, released, context).await
         }
-        Step::Restore(claim) => {
-            let held = object(&subject, claim.holder.clone(), None, false);
-            replace(&claim, held, context).await
-        }
+        Step::Restore(claim) => restore(&claim, context).await,
         Step::HandOver { claim, next } => hand_over(&claim, next, context).await,
     };
     (subject, taken)
@@ -348,6 +345,18 @@ async fn make(subject: &Subject, holder: ClaimHolder, context: &Context) -> Resu
         return Ok(waits);
     }
     create(object(subject, holder, None, false), context).await
+}
+
+/// Meanwhile others may have used it: of a namespace that lost its label, anybody.
+async fn restore(claim: &Claim, context: &Context) -> Result<Taken, kube::Error> {
+    let (subject, holder) = (&claim.subject, &claim.holder);
+    // A role's pods are the holder's own.
+    if matches!(subject, Subject::Secret { .. })
+        && let Some(waits) = in_the_way(subject, Some(claim), Some(holder), context).await?
+    {
+        return Ok(waits);
+    }
+    replace(claim, object(subject, holder.clone(), None, false), context).await
 }
 
 async fn hand_over(

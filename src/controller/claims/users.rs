@@ -1,7 +1,7 @@
 //! Which pods use what is claimed, by the API server's own word.
 
 use crate::{
-    api::{AGENT_LABEL, v1alpha1::ClaimHolder},
+    api::v1alpha1::ClaimHolder,
     identity::account_name,
     index::{Claim, Subject},
     policy::facts::PodFacts,
@@ -52,7 +52,8 @@ impl std::fmt::Display for Users {
     }
 }
 
-/// Agents' pods, other than `but`'s own, that can use the subject. An ended pod cannot; one on its way out still can.
+/// Pods, other than `but`'s own, that can use the subject, whoever's they are: one of nobody may have been there before any
+/// agent declared the Secret. An ended pod cannot; one on its way out still can.
 ///
 /// # Errors
 /// What the API server says.
@@ -66,7 +67,7 @@ pub(super) async fn of(
     match (subject, claim) {
         (Subject::Secret { namespace, name }, _) => {
             let own = but.map(|holder| account_name(&holder.name));
-            let parameters = ListParams::default().labels(AGENT_LABEL).fields(LIVE);
+            let parameters = ListParams::default().fields(LIVE);
             let uses = |pod: &DynamicObject| own != account(pod) && names(pod, name);
             list(client, namespace, parameters, uses).await
         }

@@ -169,12 +169,10 @@ fn corpus_12_resource_forms() {
         "/mcp",
         "https://a@papers.example.com/mcp",
         "http://papers.example.com/mcp",
+        "https://papers.example.com:443/mcp",
+        "https://papers.example.com/%2e%2e/mcp",
     ] {
         refused([(form, changed(&[("resource", form)]), Reason::ResourceMalformed)]);
-    }
-    for form in ["https://papers.example.com:443/mcp", "https://papers.example.com/%2e%2e/mcp"] {
-        let found = parse(&changed(&[("resource", form)])).unwrap().resource;
-        assert_eq!(found.as_str(), form, "not made into a resource that somebody owns");
     }
     let found = parse(&changed(&[("resource", "HTTPS://PAPERS.example.com/mcp")])).unwrap().resource;
     assert_eq!(found.as_str(), RESOURCE);
@@ -274,7 +272,7 @@ proptest! {
     #[test]
     fn a_request_reads_back(
         subject in ".{1,60}", actor in prop::option::of(".{1,60}"), is_id_token in any::<bool>(),
-        path in "(/[a-zA-Z0-9._~-]{1,8}){0,3}", scope in "[a-z:./]{1,9}( [A-Z]{2,9}){0,3}", client_id in prop::option::of(".{1,30}"),
+        path in "(/[a-z]{1,8}){0,3}", scope in "[a-z:./]{1,9}( [A-Z]{2,9}){0,3}", client_id in prop::option::of(".{1,30}"),
     ) {
         let subject_token = Token(subject.clone());
         let (parties, kind) = match &actor {

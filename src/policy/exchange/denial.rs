@@ -1,28 +1,7 @@
 //! Why there is no token, or no scope: in words that stay the same.
 
 use super::Row;
-
-/// Of what a token is made: each half can fail by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Half {
-    /// The agent: its grants, and the resource owner's consent.
-    Agent,
-    /// The policy that lends the rights.
-    Delegation,
-    /// The user: the user's token, and the user's own rights.
-    User,
-}
-
-impl Half {
-    /// The half as records and answers name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::Delegation => "delegation",
-            Self::User => "user",
-        }
-    }
-}
+pub use crate::oauth::Half;
 
 /// Why nothing is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
