@@ -16,6 +16,7 @@
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
 //! | [`store`] | the record on disk: one writer, durable before the answer |
+//! | [`broker`] | the token endpoint: form in, agent and user told, decision, record, answer |
 //! | [`plugin`] | what the kubectl plugin says and decides; pure |
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
 //! | [`cmd`] | the command line and the composition roots |
@@ -23,6 +24,7 @@
 pub mod admission;
 pub mod api;
 pub mod audit;
+pub mod broker;
 pub mod cmd;
 pub mod controller;
 pub mod identity;

@@ -41,13 +41,15 @@ macro_rules! label_values {
 /// What the process was started as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
+    /// `deputy broker`
+    Broker,
     /// `deputy controller`
     Controller,
     /// `deputy webhook`
     Webhook,
 }
 
-label_values!(Role { Controller => "controller", Webhook => "webhook" });
+label_values!(Role { Broker => "broker", Controller => "controller", Webhook => "webhook" });
 
 /// The registry of one process.
 #[derive(Debug)]

@@ -357,7 +357,7 @@ fn tokens_die_though_the_identity_is_invalid() {
     let before = account().accepted();
     ns.identity("a", ", serviceAccount: {annotations: {example.com/x: role}}").accepted();
     ns.kubectl(&["wait", "--for=condition=Accepted=False", "agentidentity/a", "--timeout=60s"]).accepted();
-    suspend(&ns, "off", Some("a"), "Retain").accepted();
+    suspend(&ns, "stop", Some("a"), "Retain").accepted();
     eventually("its account is gone", || (!account().ok).then_some(()));
     ns.identity("a", ", serviceAccount: {annotations: {}}").accepted();
     eventually("it is made again", || account().ok.then_some(()));

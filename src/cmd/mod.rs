@@ -1,9 +1,11 @@
 //! The command line, and a composition root for each role: the only places that construct what lives long.
 
+mod broker;
 mod controller;
 mod crds;
 pub mod plugin;
 mod rules;
+mod serving;
 mod view;
 mod webhook;
 
@@ -36,6 +38,8 @@ pub struct Cli {
 enum Command {
     /// Reconcile AgentIdentities into ServiceAccounts, and keep the webhook's certificates
     Controller(Box<controller::Options>),
+    /// Exchange a user's token and an agent's for a narrower one
+    Broker(Box<broker::Options>),
     /// Admit agents' pods
     Webhook(Box<webhook::Options>),
     /// Print the CustomResourceDefinitions
@@ -48,7 +52,7 @@ enum Command {
     Plugin(plugin::Command),
 }
 
-/// What both roles that live in a cluster are told.
+/// What all roles that live in a cluster are told.
 #[derive(Args, Debug)]
 struct ProcessOptions {
     /// Namespace this process runs in
@@ -149,6 +153,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Controller(options) => block_on(controller::run(*options)),
+            Command::Broker(options) => block_on(broker::run(*options)),
             Command::Webhook(options) => block_on(webhook::run(*options)),
             Command::Crds(options) => crds::text(&options).and_then(|text| print(&text)),
             Command::Rules(options) => print(&rules::text(&options)),

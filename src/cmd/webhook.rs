@@ -1,6 +1,6 @@
 //! `deputy webhook`: watches → index → snapshots; Secret → certificate; reviews → answers.
 
-use super::{FreshnessOptions, ProcessOptions, view::View};
+use super::{FreshnessOptions, ProcessOptions, serving::Endpoint, view::View};
 use crate::{
     admission::{self, Limits},
     index::Index,
@@ -8,7 +8,7 @@ use crate::{
     policy::{KnownKinds, Settings},
     runtime::{
         admin::{self, Check},
-        client, clock, log, server, shutdown, tls,
+        client, clock, log, server, tls,
         watch::Kinds,
     },
 };
@@ -91,7 +91,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let (loaded, is_loaded) = watch::channel(false);
     let (serving, is_serving) = watch::channel(true);
     let mut checks = vec![
-        Check { name: "serving", passed: is_serving.clone() },
+        Check { name: "serving", passed: is_serving },
         Check { name: "certificate loaded", passed: is_loaded },
     ];
     checks.extend(view.checks());
@@ -106,7 +106,6 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     );
 
     let resolver = Arc::new(tls::Resolver::default());
-    let (reviews, administration) = (Handle::new(), Handle::new());
     let secret = format!("{}-webhook-tls", process.fullname);
     let certificate = tls::follow_secret(
         client,
@@ -117,32 +116,19 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         certificate_metrics,
         watch_metrics,
     );
-    let admin = server::serve(process.admin_address, admin::router(metrics, checks), administration.clone());
-    // Reviews are answered only once the index is complete: before, every agent would look unknown.
-    let admission = async {
-        let (mut complete, mut staying) = (view.is_synced, is_serving.clone());
-        tokio::select! {
-            synced = complete.wait_for(|synced| *synced) => synced.map(drop)?,
-            leaving = staying.wait_for(|serving| !serving) => return Ok(leaving.map(drop)?),
-        }
-        let config = tls::server_config(resolver)?;
-        let router = admission::router(Arc::new(webhook));
-        let bounds = server::Bounds::default();
-        server::serve_tls(options.address, config, router, bounds, is_serving, reviews.clone()).await?;
-        anyhow::Ok(())
-    };
-    let stop = async {
-        shutdown::requested().await?;
-        tracing::info!(options.drain_seconds, "asked to stop");
-        serving.send_replace(false);
-        tokio::time::sleep(Duration::from_secs(options.drain_seconds)).await;
-        reviews.graceful_shutdown(Some(server::GRACE));
-        anyhow::Ok(())
+    let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
+    let reviews = Endpoint {
+        address: options.address,
+        router: admission::router(Arc::new(webhook)),
+        resolver,
+        is_synced: view.is_synced,
+        serving,
+        drain: Duration::from_secs(options.drain_seconds),
     };
     tokio::select! {
         ended = kept => Err(ended),
         () = certificate => bail!("the watch of Secret {secret} ended"),
         ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
-        ended = async { tokio::try_join!(admission, stop) } => ended.map(|_| ()),
+        ended = reviews.serve() => ended,
     }
 }

@@ -1,4 +1,4 @@
-//! The API server's own audiences, read from the token Kubernetes mounts into our pod.
+//! The API server's own audiences and issuer, read from the token Kubernetes mounts into our pod.
 //!
 //! No API of Kubernetes tells them. Our own default token was issued for exactly them, so its `aud` claim is the
 //! truth, whatever flags the API server was started with.
@@ -23,6 +23,12 @@ pub enum Error {
         /// What the file system says.
         source: io::Error,
     },
+    /// The file holds no token that says who issued it.
+    #[error("{path} holds no JSON Web Token with an issuer")]
+    NoIssuer {
+        /// Where it is.
+        path: String,
+    },
     /// The file holds no token of the expected form.
     #[error("{path} holds no JSON Web Token with audiences; give --api-audience")]
     NoAudience {
@@ -39,6 +45,22 @@ pub fn read(path: &Path) -> Result<Vec<String>, Error> {
     let shown = || path.display().to_string();
     let token = fs::read_to_string(path).map_err(|source| Error::NoToken { path: shown(), source })?;
     parse(&token).ok_or_else(|| Error::NoAudience { path: shown() })
+}
+
+/// The cluster's issuer of ServiceAccount tokens: the `iss` claim of the token at `path`.
+///
+/// # Errors
+/// When there is no token, or none with an issuer.
+pub fn issuer(path: &Path) -> Result<String, Error> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iss: String,
+    }
+    let shown = || path.display().to_string();
+    let token = fs::read_to_string(path).map_err(|source| Error::NoToken { path: shown(), source })?;
+    let payload = token.trim().split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = payload.and_then(|payload| serde_json::from_slice::<Claims>(&payload).ok());
+    claims.map(|claims| claims.iss).ok_or_else(|| Error::NoIssuer { path: shown() })
 }
 
 /// The `aud` claim of a token, unverified: the token is our own.

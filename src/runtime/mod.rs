@@ -10,6 +10,7 @@ pub mod clock;
 pub mod freshness;
 pub mod log;
 mod places;
+pub mod secret;
 pub mod server;
 pub mod shutdown;
 pub mod tls;

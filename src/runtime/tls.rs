@@ -3,15 +3,12 @@
 //! The Secret is watched and not mounted: the kubelet refreshes a mounted one up to a minute late, and a rotated CA
 //! must not wait for that.
 
-use super::watch::retried;
+use super::secret;
 use crate::metrics::{CertificateMetrics, IndexMetrics};
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
-use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher},
-};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -95,11 +92,8 @@ pub async fn follow_secret(
     metrics: Arc<CertificateMetrics>,
     watches: Arc<IndexMetrics>,
 ) {
-    let secrets: Api<Secret> = Api::namespaced(client, namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut found = pin!(retried(watcher(secrets, config).applied_objects(), "secrets", &watches));
-    while let Some(secret) = found.next().await {
-        let data = secret.data.unwrap_or_default();
+    let mut found = pin!(secret::follow(client, namespace, name, &watches));
+    while let Some(data) = found.next().await {
         let part = |key: &str| data.get(key).map_or(&[][..], |bytes| &bytes.0);
         match resolver.use_pair(part("tls.crt"), part("tls.key")) {
             Ok(ends) => {

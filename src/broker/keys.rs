@@ -1,0 +1,46 @@
+//! The keys that sign and those that verify, as they are now.
+
+use crate::{
+    oauth::Metadata,
+    token::{KeySet, Life, Signer, SigningKeyError},
+};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// Keys in use.
+#[derive(Debug)]
+pub struct Keys {
+    set: KeySet,
+    life: Life,
+    signers: Vec<Signer>,
+}
+
+impl Keys {
+    /// Takes a set of keys into use.
+    ///
+    /// # Errors
+    /// When one of them is not what it says: then none is used.
+    pub fn new(set: KeySet, life: Life) -> Result<Self, SigningKeyError> {
+        let signers = set.keys().iter().map(crate::token::SigningKey::signer).collect::<Result<_, _>>()?;
+        Ok(Self { set, life, signers })
+    }
+
+    /// What signs at `now`.
+    pub fn signer(&self, now: Timestamp) -> Option<&Signer> {
+        let kid = &self.set.signing(self.life, now)?.kid;
+        self.signers.iter().find(|signer| signer.published().kid == *kid)
+    }
+
+    /// The JSON Web Key Set (RFC 7517, section 5) of all of them: those that will sign, sign, and have signed.
+    pub fn jwks(&self) -> Value {
+        json!({"keys": self.signers.iter().map(|signer| &signer.published().jwk).collect::<Vec<_>>()})
+    }
+
+    /// What the broker of this issuer says of itself.
+    pub fn metadata(&self, issuer: &str) -> Metadata {
+        let mut algorithms: Vec<_> = self.set.keys().iter().map(|key| key.algorithm.as_str()).collect();
+        algorithms.sort_unstable();
+        algorithms.dedup();
+        Metadata::new(issuer, &algorithms)
+    }
+}

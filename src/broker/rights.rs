@@ -1,0 +1,130 @@
+//! What a user may do now, by the API server's word: a SubjectAccessReview for each scope, on the resource's own object.
+//!
+//! A permit is believed for five seconds and a denial for one. Who asks the same at the same time waits for one answer. What
+//! cannot be known is not known, and never permitted.
+
+use crate::policy::exchange::Right;
+use aws_lc_rs::digest::{Context, SHA256};
+use futures::future::join_all;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::{Api, Client, api::PostParams};
+use moka::{Expiry, future::Cache};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tokio::{sync::Semaphore, time::timeout};
+
+/// How long a permit is believed.
+const PERMIT: Duration = Duration::from_secs(5);
+/// How long a denial is believed.
+const DENIAL: Duration = Duration::from_secs(1);
+/// Answers that are remembered.
+const REMEMBERED: u64 = 50_000;
+/// Reviews under way at once: they share the API server's queue with every workload.
+const REVIEWS: usize = 32;
+/// How long all scopes together may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is asked: SHA-256 over user, groups, resource and scope.
+type Question = [u8; 32];
+
+/// What is remembered: whether the user may.
+struct ByAnswer;
+
+impl Expiry<Question, bool> for ByAnswer {
+    fn expire_after_create(&self, _: &Question, allowed: &bool, _: Instant) -> Option<Duration> {
+        Some(if *allowed { PERMIT } else { DENIAL })
+    }
+}
+
+/// A user, as the API server is to judge him.
+#[derive(Clone, Copy, Debug)]
+pub struct Person<'a> {
+    /// His name.
+    pub username: &'a str,
+    /// His groups.
+    pub groups: &'a [String],
+}
+
+/// Asks the API server what users may do.
+#[derive(Debug)]
+pub struct Rights {
+    api: Api<SubjectAccessReview>,
+    known: Cache<Question, bool>,
+    turns: Semaphore,
+}
+
+impl Rights {
+    /// Questions to this API server.
+    pub fn new(client: Client) -> Self {
+        let known = Cache::builder().max_capacity(REMEMBERED).expire_after(ByAnswer).build();
+        Self { api: Api::all(client), known, turns: Semaphore::new(REVIEWS) }
+    }
+
+    /// Whether `person` may have each of `scopes` at the ProtectedResource of this name.
+    pub async fn of<'s>(
+        &self,
+        person: Person<'_>,
+        resource: &str,
+        scopes: impl Iterator<Item = &'s str>,
+    ) -> BTreeMap<String, Right> {
+        let ask = async |scope: &'s str| {
+            let answer = timeout(PATIENCE, self.one(person, resource, scope)).await;
+            (scope.to_owned(), answer.unwrap_or(Right::Unknown))
+        };
+        join_all(scopes.map(ask)).await.into_iter().collect()
+    }
+
+    async fn one(&self, person: Person<'_>, resource: &str, scope: &str) -> Right {
+        // Kubernetes' own names are nobody's to lend: a review with the group system:masters permits everything.
+        let is_kubernetes = |name: &str| name.starts_with("system:");
+        if is_kubernetes(person.username) || person.groups.iter().any(|group| is_kubernetes(group)) {
+            return Right::Denied;
+        }
+        let Some(question) = question(person, resource, scope) else { return Right::Unknown };
+        match self.known.try_get_with(question, self.review(person, resource, scope)).await {
+            Ok(true) => Right::Allowed,
+            Ok(false) => Right::Denied,
+            Err(_) => Right::Unknown,
+        }
+    }
+
+    async fn review(&self, person: Person<'_>, resource: &str, scope: &str) -> Result<bool, ()> {
+        let _turn = self.turns.acquire().await.map_err(|_| ())?;
+        let attributes = ResourceAttributes {
+            group: Some("deputy.dev".to_owned()),
+            version: Some("v1alpha1".to_owned()),
+            resource: Some("protectedresources".to_owned()),
+            subresource: Some("scopes".to_owned()),
+            name: Some(resource.to_owned()),
+            verb: Some(scope.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let groups = person.groups.iter().cloned().chain(["system:authenticated".to_owned()]);
+        let spec = SubjectAccessReviewSpec {
+            user: Some(person.username.to_owned()),
+            groups: Some(groups.collect()),
+            resource_attributes: Some(attributes),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let answer = self.api.create(&PostParams::default(), &review).await.map_err(|error| {
+            tracing::warn!(%error, resource, scope, "what a user may do could not be asked");
+        })?;
+        // Without a status nothing was decided.
+        let status = answer.status.ok_or(())?;
+        Ok(status.allowed && status.denied != Some(true))
+    }
+}
+
+/// Over the parts and their lengths, so that no two questions are one.
+fn question(person: Person<'_>, resource: &str, scope: &str) -> Option<Question> {
+    let mut digest = Context::new(&SHA256);
+    let groups = person.groups.iter().map(String::as_str);
+    for part in [person.username, resource, scope].into_iter().chain(groups) {
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest.finish().as_ref().try_into().ok()
+}

@@ -1,0 +1,112 @@
+//! The endpoints, and what of HTTP decides.
+
+use super::Broker;
+use crate::oauth::{OAuthError, Reason, TokenResponse};
+use axum::{
+    Json, Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// Bytes of a request's body (RFC 6749 names no bound).
+const BODY: usize = 32 << 10;
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(3);
+/// How long verifiers may keep the keys, at most: less than a key is published before it signs.
+const KEYS_AGE: &str = "public, max-age=60";
+
+/// The routes `/token`, `/jwks` and the two well-known documents (RFC 8414, section 3, and OpenID Connect Discovery).
+pub fn router(broker: Arc<Broker>) -> Router {
+    Router::new()
+        .route("/token", any(token))
+        .route("/jwks", get(jwks))
+        .route("/.well-known/oauth-authorization-server", get(metadata))
+        .route("/.well-known/openid-configuration", get(metadata))
+        .with_state(broker)
+}
+
+async fn token(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answered = async {
+        if parts.method != Method::POST {
+            return Err(OAuthError::from(Reason::MethodNotAllowed));
+        }
+        if !is_form(&parts.headers) {
+            return Err(Reason::MediaType.into());
+        }
+        let body = read(body).await?;
+        broker.exchange(&parts.headers, &body).await
+    };
+    match answered.await {
+        Ok(given) => answer(StatusCode::OK, &given),
+        Err(refused) => refuse(&refused),
+    }
+}
+
+/// Whole, in time and within bounds.
+async fn read(body: Body) -> Result<Bytes, Reason> {
+    match timeout(BODY_TIME, to_bytes(body, BODY)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(Reason::BodyTooLarge),
+        Err(_) => Err(Reason::FormMalformed),
+    }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+fn answer(status: StatusCode, given: &TokenResponse) -> Response {
+    json(status, given.body())
+}
+
+fn refuse(refused: &OAuthError) -> Response {
+    let mut response = json(refused.reason.status(), refused.body(None));
+    let headers = response.headers_mut();
+    if let Some(challenge) = refused.challenge() {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if let Some(seconds) = refused.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if refused.reason == Reason::MethodNotAllowed {
+        headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+/// JSON that nobody keeps (RFC 6749, section 5.1).
+fn json(status: StatusCode, body: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::PRAGMA, "no-cache"),
+    ];
+    (status, headers, body).into_response()
+}
+
+async fn jwks(State(broker): State<Arc<Broker>>) -> Response {
+    published(broker.keys.borrow().as_ref().map(|keys| keys.jwks()))
+}
+
+async fn metadata(State(broker): State<Arc<Broker>>) -> Response {
+    let keys = broker.keys.borrow().clone();
+    let metadata =
+        keys.map(|keys| serde_json::to_value(keys.metadata(&broker.issuers.broker)).unwrap_or_default());
+    published(metadata)
+}
+
+fn published(document: Option<Value>) -> Response {
+    match document {
+        Some(document) => ([(header::CACHE_CONTROL, KEYS_AGE)], Json(document)).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "there are no signing keys yet; try again").into_response(),
+    }
+}

@@ -1,0 +1,186 @@
+//! `deputy broker`: watches → index → snapshots; Secrets → certificate and keys; exchanges → record → answers.
+
+use super::{FreshnessOptions, ProcessOptions, serving::Endpoint, view::View};
+use crate::{
+    audit::{LogId, Noise},
+    broker::{self, Broker, Issuers, Keys, actor::Reviews},
+    index::Index,
+    metrics::{CertificateMetrics, IndexMetrics, Metrics, Role},
+    runtime::{
+        admin::{self, Check},
+        audiences, client, clock, log, secret, server, tls,
+        watch::Kinds,
+    },
+    store::{self, Wal},
+    token::{KeySet, Life, SIGNING_KEYS_ENTRY},
+};
+use anyhow::{Context as _, bail};
+use aws_lc_rs::rand;
+use axum_server::Handle;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use clap::Args;
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::{ByteString, jiff::SignedDuration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// Exchanges tokens.
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    #[command(flatten)]
+    process: ProcessOptions,
+    #[command(flatten)]
+    freshness: FreshnessOptions,
+    /// Where tokens are exchanged
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    address: SocketAddr,
+    /// The issuer of the tokens, and the audience of those agents send: an https URL without a slash at its end
+    #[arg(long)]
+    issuer: String,
+    /// Where the record is kept
+    #[arg(long, default_value = "/var/lib/deputy/record")]
+    record_directory: PathBuf,
+    /// Seconds that a signing key is published before it signs: the controller's --signing-key-ahead-seconds
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
+    signing_key_ahead_seconds: u32,
+    /// Seconds to go on serving after a request to stop, until endpoints no longer name this pod
+    #[arg(long, default_value_t = 5)]
+    drain_seconds: u64,
+}
+
+impl Options {
+    fn life(&self) -> Life {
+        let ahead = SignedDuration::from_secs(self.signing_key_ahead_seconds.into());
+        Life { ahead, ..Life::default() }
+    }
+}
+
+/// How often it is looked whether something is to be recorded that was only counted.
+const TICK: Duration = Duration::from_secs(5);
+
+/// 128 random bits as text.
+fn random() -> String {
+    let mut bytes = [0; 16];
+    // The library's source of randomness does not fail once the process has begun.
+    let _ = rand::fill(&mut bytes);
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Opens the record.
+fn open_record(directory: &Path) -> anyhow::Result<Wal> {
+    let mut id = [0; 8];
+    rand::fill(&mut id).map_err(|_| anyhow::anyhow!("there is no randomness"))?;
+    let options = store::Options { log: LogId(id), reserve: store::Options::RESERVE, now: clock::now };
+    let (record, found) = Wal::open(directory, &options)
+        .with_context(|| format!("the record in {} cannot be written", directory.display()))?;
+    tracing::info!(log = %found.log, entries = found.entries, torn_bytes = found.torn, "the record is open");
+    Ok(record)
+}
+
+/// Takes into use what the Secret holds, each time it changes. Keys that cannot be used leave those before in use.
+async fn follow_keys(
+    mut secret: impl Stream<Item = BTreeMap<String, ByteString>> + Unpin,
+    life: Life,
+    found: &watch::Sender<Option<Arc<Keys>>>,
+    keyed: &watch::Sender<bool>,
+) {
+    while let Some(data) = secret.next().await {
+        let text = data.get(SIGNING_KEYS_ENTRY).map_or(&[][..], |bytes| &bytes.0);
+        match KeySet::from_json(text).and_then(|set| Keys::new(set, life)) {
+            Ok(keys) => {
+                tracing::info!(?keys, "signing keys taken into use");
+                found.send_replace(Some(Arc::new(keys)));
+                keyed.send_replace(true);
+            }
+            Err(error) => tracing::error!(%error, "signing keys not taken into use"),
+        }
+    }
+}
+
+/// Has what was counted put on record, for ever.
+async fn tick(broker: &Broker) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        broker.tick();
+    }
+}
+
+/// Runs until asked to stop.
+pub(super) async fn run(options: Options) -> anyhow::Result<()> {
+    let process = &options.process;
+    log::init(process.log_format, &process.log_level)?;
+    let cluster = audiences::issuer(Path::new(audiences::TOKEN_PATH))?;
+    let client = client::connect().await?;
+    let mut metrics = Metrics::new(Role::Broker);
+    let watch_metrics = IndexMetrics::register(&mut metrics);
+    let certificate_metrics = CertificateMetrics::register(&mut metrics);
+
+    let proving = options.freshness.config(process, "deputy-broker")?;
+    let index = Index::new(process.declarable()?);
+    let (view, kept) = View::new(&client, index, Kinds::Exchange, proving, &mut metrics, &watch_metrics);
+    let record = open_record(&options.record_directory)?;
+    let (loaded, is_loaded) = watch::channel(false);
+    let (keyed, is_keyed) = watch::channel(false);
+    let (serving, is_serving) = watch::channel(true);
+    let mut checks = vec![
+        Check { name: "serving", passed: is_serving },
+        Check { name: "certificate loaded", passed: is_loaded },
+        Check { name: "signing keys loaded", passed: is_keyed },
+        Check { name: "record writable", passed: record.writable() },
+    ];
+    checks.extend(view.checks());
+    let (found, keys) = watch::channel(None);
+    let broker = Arc::new(Broker {
+        issuers: Issuers { broker: options.issuer.clone(), cluster },
+        snapshots: view.snapshots.clone(),
+        freshness: view.freshness.clone(),
+        reviews: Reviews::new(client.clone(), options.issuer.clone()),
+        keys,
+        record,
+        noise: Mutex::new(Noise::default()),
+        clock: clock::now,
+        random,
+    });
+
+    let resolver = Arc::new(tls::Resolver::default());
+    let name = |what: &str| format!("{}-broker-{what}", process.fullname);
+    let (certificate_secret, keys_secret) = (name("tls"), name("signing"));
+    let certificate = tls::follow_secret(
+        client.clone(),
+        &process.namespace,
+        &certificate_secret,
+        Arc::clone(&resolver),
+        loaded,
+        certificate_metrics,
+        Arc::clone(&watch_metrics),
+    );
+    let signing = async {
+        let keys = pin!(secret::follow(client, &process.namespace, &keys_secret, &watch_metrics));
+        follow_keys(keys, options.life(), &found, &keyed).await;
+    };
+    let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
+    let exchanges = Endpoint {
+        address: options.address,
+        router: broker::router(Arc::clone(&broker)),
+        resolver,
+        is_synced: view.is_synced,
+        serving,
+        drain: Duration::from_secs(options.drain_seconds),
+    };
+    tokio::select! {
+        ended = kept => Err(ended),
+        () = certificate => bail!("the watch of Secret {certificate_secret} ended"),
+        () = signing => bail!("the watch of Secret {keys_secret} ended"),
+        () = tick(&broker) => bail!("what is counted is not recorded any more"),
+        ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
+        ended = exchanges.serve() => ended,
+    }
+}
