@@ -300,7 +300,9 @@ impl Webhook {
     async fn mutate(&self, request: &Request, mut patience: Patience<'_>) -> Result<Judged, Unjudged> {
         loop {
             let snapshot = patience.snapshot();
-            let finding = match guarded(|| mutate(&request.object, &request.namespace, &snapshot))? {
+            let finding = match guarded(|| {
+                mutate(&request.object, &request.namespace, &snapshot, &self.settings)
+            })? {
                 Mutation::NotAnAgent => return Ok((Verdict::Allowed, Answer::allow(&request.uid))),
                 Mutation::Refuse(findings) => return Ok(self.deny(request, &findings, None, &snapshot)),
                 Mutation::Wait(finding) => finding,

@@ -49,5 +49,8 @@ pub const ENFORCE_LABEL: &str = "deputy.dev/enforce";
 /// Prefix of managed ServiceAccount names. Reserved cluster-wide: only the controller writes such accounts.
 pub const ACCOUNT_PREFIX: &str = "agent.";
 
+/// Key of the agent's ConfigMap, and file in its pods: the certificates of the CAs that the broker's may be signed by.
+pub const CA_KEY: &str = "ca.crt";
+
 /// Label on everything the controller makes, with value `deputy`.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";

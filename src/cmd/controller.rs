@@ -93,7 +93,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     log::init(process.log_format, &process.log_level)?;
     let signing = broker.signing_keys(&process)?;
     let config = controller::Config {
-        declarable: process.declarable()?,
+        declarable: process.declarable(None)?,
         trust_domain: process.trust_domain,
         instance,
         claim_quiet: Duration::from_secs(freshness_bound_seconds + request_timeout_seconds) + MARGIN,

@@ -122,9 +122,19 @@ impl FreshnessOptions {
 }
 
 impl ProcessOptions {
-    fn declarable(&self) -> Result<Declarable, audiences::Error> {
-        let cloud_role_annotations = Arc::new(self.cloud_role_annotations.iter().cloned().collect());
-        Ok(Declarable { reserved: self.reserved_audiences()?, cloud_role_annotations })
+    /// What identities may declare where the broker, if there is one, is `issuer`.
+    fn declarable(&self, issuer: Option<&str>) -> anyhow::Result<Declarable> {
+        let reserved = self.reserved_audiences()?;
+        anyhow::ensure!(
+            issuer.is_none_or(|issuer| !reserved.contains(issuer)),
+            "--issuer is an audience of the API server, which would take the broker's tokens for its own; give the broker \
+             another issuer (chart value broker.issuer)"
+        );
+        Ok(Declarable {
+            reserved,
+            cloud_role_annotations: Arc::new(self.cloud_role_annotations.iter().cloned().collect()),
+            issuer: issuer.map(Arc::from),
+        })
     }
 
     fn reserved_audiences(&self) -> Result<ReservedAudiences, audiences::Error> {
@@ -133,6 +143,19 @@ impl ProcessOptions {
         } else {
             Ok(self.api_audiences.iter().cloned().collect())
         }
+    }
+}
+
+/// Reads the broker's issuer: the text itself is what tokens name, so that there is one way to write it.
+fn issuer(text: &str) -> Result<String, &'static str> {
+    let rest = text.strip_prefix("https://").ok_or("is not an https URL")?;
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "?#@".contains(c);
+    if rest.is_empty() || rest.starts_with('/') || text.len() > 512 {
+        Err("has no host, or more than 512 bytes")
+    } else if rest.ends_with('/') || rest.contains(odd) {
+        Err("has a user, a query, a fragment or white space, or a slash at its end; leave them out")
+    } else {
+        Ok(text.to_owned())
     }
 }
 
@@ -186,4 +209,28 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 fn block_on<T>(role: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_is_written_in_one_way() {
+        for good in ["https://deputy-broker.deputy-system.svc", "https://x.example.com:8443/deputy"] {
+            assert_eq!(issuer(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "http://x",
+            "https://",
+            "https:///x",
+            "https://x/",
+            "https://u@x",
+            "https://x?y",
+            "https://x y",
+        ] {
+            assert!(issuer(bad).is_err(), "{bad}");
+        }
+    }
 }

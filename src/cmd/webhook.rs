@@ -34,6 +34,9 @@ pub(super) struct Options {
     /// Seconds a new pod may wait for its identity and account to appear
     #[arg(long, default_value_t = 2)]
     mutation_wait_seconds: u64,
+    /// The broker's issuer; with it, agents' pods get what leads to the broker
+    #[arg(long, value_name = "URL", value_parser = super::issuer)]
+    issuer: Option<String>,
     /// An audience agents' pods may have tokens for without declaring it, such as a service mesh's
     #[arg(long = "allowed-audience", value_name = "AUDIENCE")]
     allowed_audiences: Vec<String>,
@@ -57,7 +60,13 @@ pub(super) struct Options {
 impl Options {
     fn settings(&self) -> anyhow::Result<Settings> {
         let set = |values: &[String]| values.iter().cloned().collect();
+        anyhow::ensure!(
+            self.issuer.as_ref().is_none_or(|issuer| !self.allowed_audiences.contains(issuer)),
+            "--allowed-audience names the broker's --issuer, whose token is the agent's alone; leave it out (chart value \
+             admission.allowedAudiences)"
+        );
         let mut settings = Settings::builtin(self.process.reserved_audiences()?)?;
+        settings.issuer.clone_from(&self.issuer);
         settings.allowed_audiences = set(&self.allowed_audiences);
         settings.allowed_csi_drivers = set(&self.allowed_csi_drivers);
         settings.known = KnownKinds {
@@ -86,7 +95,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let admission_metrics = AdmissionMetrics::register(&mut metrics);
 
     let proving = options.freshness.config(process, "deputy-webhook")?;
-    let index = Index::new(process.declarable()?);
+    let index = Index::new(process.declarable(options.issuer.as_deref())?);
     let (view, kept) = View::new(&client, index, Kinds::Admission, proving, &mut metrics, &watch_metrics);
     let (loaded, is_loaded) = watch::channel(false);
     let (serving, is_serving) = watch::channel(true);

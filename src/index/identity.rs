@@ -35,6 +35,8 @@ pub struct Declarable {
     pub reserved: ReservedAudiences,
     /// Keys of `spec.serviceAccount.annotations` that name a role of a cloud.
     pub cloud_role_annotations: Arc<BTreeSet<String>>,
+    /// The broker's issuer, which is the audience of the token that every agent has for it.
+    pub issuer: Option<Arc<str>>,
 }
 
 impl From<ReservedAudiences> for Declarable {
@@ -93,6 +95,17 @@ pub enum Invalid {
         "spec.tokens[{name}].audience {audience:?} is an audience of the Kubernetes API server; set kubernetesAPIAccess: Token instead"
     )]
     AudienceReserved {
+        /// Name of the token.
+        name: String,
+        /// The audience.
+        audience: String,
+    },
+    /// A token asks for the audience of the broker.
+    #[error(
+        "spec.tokens[{name}].audience {audience:?} is the broker's own; remove it: the broker's token is given anyway, at \
+         /var/run/secrets/deputy.dev/token"
+    )]
+    AudienceOfBroker {
         /// Name of the token.
         name: String,
         /// The audience.
@@ -163,7 +176,7 @@ impl Identity {
             owner: object.spec.owner.clone(),
             image_pull_secrets: account.flat_map(|a| &a.image_pull_secrets).map(|s| s.name.clone()).collect(),
             kubernetes_api_access: object.spec.kubernetes_api_access == KubernetesApiAccess::Token,
-            tokens: validate_tokens(object, &declarable.reserved)?,
+            tokens: validate_tokens(object, declarable)?,
             credentials: validate_credentials(object)?,
             cloud_roles: validate_annotations(object, declarable)?,
             grants: grants(&object.spec.grants)?,
@@ -243,7 +256,7 @@ fn validate_annotations(
     annotations.collect()
 }
 
-fn validate_tokens(object: &AgentIdentity, reserved: &ReservedAudiences) -> Result<Vec<Token>, Invalid> {
+fn validate_tokens(object: &AgentIdentity, declarable: &Declarable) -> Result<Vec<Token>, Invalid> {
     let mut seen = HashSet::new();
     object
         .spec
@@ -260,9 +273,14 @@ fn validate_tokens(object: &AgentIdentity, reserved: &ReservedAudiences) -> Resu
                 let (name, seconds) = (token.name.clone(), token.expiration_seconds);
                 return Err(Invalid::TokenExpiration { name, seconds });
             }
-            if reserved.contains(&token.audience) {
-                let (name, audience) = (token.name.clone(), token.audience.clone());
+            let named = || (token.name.clone(), token.audience.clone());
+            if declarable.reserved.contains(&token.audience) {
+                let (name, audience) = named();
                 return Err(Invalid::AudienceReserved { name, audience });
+            }
+            if declarable.issuer.as_deref() == Some(&token.audience) {
+                let (name, audience) = named();
+                return Err(Invalid::AudienceOfBroker { name, audience });
             }
             for (kind, value) in [("name", &token.name), ("audience", &token.audience)] {
                 if !seen.insert((kind, value.clone())) {

@@ -173,3 +173,21 @@ fn a_suspension_stops_one_agent_or_all_and_an_unreadable_one_all() {
     index.delete_suspension("ns", "odd");
     assert_eq!(stopped(&index, "anyone"), None);
 }
+
+#[test]
+fn the_audience_of_the_broker_is_given_and_not_declared() {
+    let mut object = identity("a", "u");
+    let declarable = |issuer: &str| Declarable { issuer: Some(issuer.into()), ..Declarable::default() };
+    assert!(Identity::validate(&object, &declarable("https://deputy.example.com")).is_ok());
+    object.spec.tokens[0].audience = "https://deputy.example.com".into();
+    assert!(
+        Identity::validate(&object, &Declarable::default()).is_ok(),
+        "without a broker it is one like any other"
+    );
+    let invalid = Identity::validate(&object, &declarable("https://deputy.example.com")).unwrap_err();
+    assert_eq!(
+        invalid.to_string(),
+        "spec.tokens[t].audience \"https://deputy.example.com\" is the broker's own; remove it: the broker's token is given \
+         anyway, at /var/run/secrets/deputy.dev/token"
+    );
+}

@@ -2,11 +2,11 @@
 //! know stay as they are, and a second run on the result changes nothing.
 
 use super::{
-    Finding, Malformed, checks,
+    Finding, Malformed, Settings, checks,
     checks::identity::LABEL_PATH,
-    facts::{List, PodFacts},
+    facts::PodFacts,
     managed::{self, INJECTED_PREFIX, ManagedVolume},
-    rule::{AI001, AI003, AI107, AI203},
+    rule::{AI001, AI003, AI203},
 };
 use crate::{
     api,
@@ -44,7 +44,12 @@ pub enum Mutation<'a> {
 ///
 /// # Errors
 /// When `pod` is not shaped like a pod.
-pub fn mutate<'a>(pod: &Value, namespace: &str, snapshot: &'a Snapshot) -> Result<Mutation<'a>, Malformed> {
+pub fn mutate<'a>(
+    pod: &Value,
+    namespace: &str,
+    snapshot: &'a Snapshot,
+    settings: &Settings,
+) -> Result<Mutation<'a>, Malformed> {
     let facts = PodFacts::read(pod)?;
     let agent = match named_agent(&facts) {
         Ok(Some(agent)) => agent,
@@ -62,8 +67,9 @@ pub fn mutate<'a>(pod: &Value, namespace: &str, snapshot: &'a Snapshot) -> Resul
             });
         }
     };
-    let volumes = managed::volumes(identity);
-    let consumer = match consumer(&facts, &volumes) {
+    let issuer = settings.issuer.as_deref();
+    let volumes = managed::volumes(identity, issuer);
+    let consumer = match managed::consumer(&facts, &volumes) {
         Ok(consumer) => consumer,
         Err(finding) => return Ok(Mutation::Refuse(vec![finding])),
     };
@@ -83,6 +89,9 @@ pub fn mutate<'a>(pod: &Value, namespace: &str, snapshot: &'a Snapshot) -> Resul
     draft.drop_injected_volumes()?;
     for volume in &volumes {
         draft.put_volume(volume, consumer)?;
+    }
+    if let (Some(issuer), Some(consumer)) = (issuer, consumer) {
+        draft.put_environment(issuer, consumer)?;
     }
     draft.set_pull_secrets(identity)?;
     draft.gate(&facts, suspension.is_some())?;
@@ -104,32 +113,6 @@ fn named_agent<'a>(facts: &PodFacts<'a>) -> Result<Option<&'a str>, Finding> {
             format!("the pod is labelled for agent {label:?} and asks for account {account:?}"),
         )),
         (None, _) => Ok(by_account),
-    }
-}
-
-/// The one container that receives the managed volumes, as its index in `spec.containers`; `None` if there is nothing
-/// to receive.
-fn consumer(facts: &PodFacts<'_>, volumes: &[ManagedVolume]) -> Result<Option<usize>, Finding> {
-    if volumes.iter().all(|volume| volume.desired().is_none()) {
-        return Ok(None);
-    }
-    let mut candidates = facts.containers.iter().filter(|c| c.list == List::Main);
-    if let Some((annotation, name)) = facts.named_container {
-        return candidates.find(|c| c.name == name).map(|c| Some(c.index)).ok_or_else(|| {
-            Finding::deny(
-                &AI107,
-                format!("metadata.annotations[{annotation:?}]"),
-                format!("names container {name:?}, which is not among spec.containers"),
-            )
-        });
-    }
-    match (candidates.next(), candidates.next()) {
-        (Some(only), None) => Ok(Some(only.index)),
-        _ => Err(Finding::deny(
-            &AI107,
-            "spec.containers",
-            "several containers, and none is named as the one that receives the agent's tokens",
-        )),
     }
 }
 
@@ -214,6 +197,22 @@ impl Draft {
         self.put_named(&["spec", "volumes"], managed.name, desired)?;
         let mounts = ["spec", "containers", &consumer.to_string(), "volumeMounts"];
         self.put_named(&mounts, managed.name, &managed.mount())
+    }
+
+    /// Says in the environment of the one consumer where the broker is. Of several variables of one name the last counts, so
+    /// each is set; one that its author put somewhere stays there, where others may refer to it.
+    fn put_environment(&mut self, issuer: &str, consumer: usize) -> Result<(), Malformed> {
+        let consumer = consumer.to_string();
+        let env = ["spec", "containers", &consumer, "env"];
+        for (name, value) in managed::environment(issuer) {
+            let desired = managed::variable(name, &value);
+            let named = self.list(&env).iter().enumerate().filter(|(_, variable)| variable["name"] == name);
+            for index in named.map(|(index, _)| index.to_string()).collect::<Vec<_>>() {
+                self.put(&[&env[..], &[&index]].concat(), &desired)?;
+            }
+            self.put_named(&env, name, &desired)?;
+        }
+        Ok(())
     }
 
     /// Sets the list exactly. The ServiceAccount plugin runs again after us and fills an empty list from the pod's

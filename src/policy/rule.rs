@@ -155,8 +155,8 @@ rules! {
         "A pod that was admitted as one agent must not become another, and a pod of a deleted identity must not pass for its successor.",
         "delete the pod and create it again";
     AI008, "managed-account", High, [1, 9], Policy,
-        "An agent's ServiceAccount is created or changed by hand.",
-        "The account is the agent: whoever shapes it shapes the agent's rights.",
+        "An agent's ServiceAccount, or its ConfigMap with the broker's CA, is created or changed by hand.",
+        "The account is the agent: whoever shapes it shapes the agent's rights; and whoever writes the ConfigMap can pose as the broker.",
         "change the AgentIdentity instead";
     AI009, "suspended", High, [1], Both,
         "A suspended agent is to start, or to get a token.",
@@ -191,9 +191,9 @@ rules! {
         "A token has one consumer; a sidecar that can read it is the agent too.",
         "give the credential to one container (annotation deputy.dev/container), without subPath and without shareProcessNamespace";
     AI108, "counterfeit-token-mount", High, [4], Webhook,
-        "Something else is mounted where Kubernetes or Deputy put tokens.",
-        "Clients trust those paths: what lies there decides who they are.",
-        "mount it elsewhere; /var/run/secrets/kubernetes.io/serviceaccount and /var/run/secrets/deputy.dev are managed";
+        "Something else is mounted where Kubernetes or Deputy put tokens, or what leads to the broker is missing or another's.",
+        "Clients trust those paths and variables: they decide who a client is, and whom it hands its tokens.",
+        "mount it elsewhere and leave DEPUTY_ISSUER, DEPUTY_TOKEN_FILE and DEPUTY_CA_FILE out; /var/run/secrets/kubernetes.io/serviceaccount and /var/run/secrets/deputy.dev are managed";
     AI201, "secret-env", High, [2, 7], Webhook exceptable Warn,
         "A Secret is read into the environment, and the AgentIdentity does not declare it so.",
         "A static key in the environment reaches every child process, crash dump and debug page.",

@@ -17,6 +17,9 @@ pub struct Settings {
     pub known: KnownKinds,
     /// Formats of keys that are refused in clear text.
     pub formats: Formats,
+    /// The broker's issuer. With one, every agent's pod gets what leads to the broker: a token for it, the CA to trust, and
+    /// the environment that says where.
+    pub issuer: Option<String>,
 }
 
 /// Kinds that AI212 would refuse as unknown, and which the platform team knows to carry no credential.

@@ -54,7 +54,7 @@ pub fn admit_template<'a>(
         fields.entry("metadata").or_insert_with(|| json!({}));
     }
     let refused = |findings, awaited| Admission { findings, exceptions: vec![], identity: None, awaited };
-    let mut admission = match mutate(&pod, namespace, snapshot)? {
+    let mut admission = match mutate(&pod, namespace, snapshot, settings)? {
         Mutation::NotAnAgent => return Ok(None),
         Mutation::Refuse(findings) => refused(findings, false),
         Mutation::Wait(finding) => refused(vec![finding], true),

@@ -64,7 +64,7 @@ fn clean() -> Value {
                                       "annotations": {"deputy.dev/container": "app"}},
         "spec": {"containers": [{"name": "app", "image": "i"}, {"name": "side", "image": "i"}],
                  "volumes": [{"name": "data", "emptyDir": {}}, {"name": "more", "emptyDir": {}}]}});
-    match mutate(&pod, "ns", &world(&[])).unwrap() {
+    match mutate(&pod, "ns", &world(&[]), &SETTINGS).unwrap() {
         Mutation::Patch { operations, .. } => json_patch::patch(&mut pod, &operations).unwrap(),
         other => panic!("{other:?}"),
     }

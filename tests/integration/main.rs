@@ -11,6 +11,7 @@
 
 mod admission;
 mod apiserver;
+mod broker_access;
 mod chart;
 mod controller;
 mod credentials;

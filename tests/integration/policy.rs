@@ -73,7 +73,7 @@ fn bare(agent: &str) -> Value {
 }
 
 fn mutated(pod: &Value) -> Value {
-    match mutate(pod, "ns", &WORLD).unwrap() {
+    match mutate(pod, "ns", &WORLD, &SETTINGS).unwrap() {
         Mutation::Patch { operations, .. } => {
             let mut result = pod.clone();
             json_patch::patch(&mut result, &operations).unwrap();
@@ -600,7 +600,9 @@ fn a_suspended_agents_pod_waits() {
 
     let mut placed = bare("stopped");
     placed["spec"]["nodeName"] = json!("n1");
-    let Ok(Mutation::Refuse(findings)) = mutate(&placed, "ns", &WORLD) else { panic!("not refused") };
+    let Ok(Mutation::Refuse(findings)) = mutate(&placed, "ns", &WORLD, &SETTINGS) else {
+        panic!("not refused")
+    };
     assert_eq!((findings[0].rule.id, findings[0].path.as_str()), ("AI009", "spec.nodeName"));
     assert!(findings[0].message.contains("INC-1"), "{}", findings[0]);
 
@@ -777,7 +779,7 @@ proptest! {
                 prop_assert!(admission.is_denied(), "only a pod of a known agent is admitted");
             }
         }
-        let _ = mutate(&pod, "ns", &WORLD);
+        let _ = mutate(&pod, "ns", &WORLD, &SETTINGS);
     }
 }
 

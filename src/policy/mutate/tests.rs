@@ -57,12 +57,13 @@ fn with_injected(mut pod: Value) -> Value {
 }
 
 fn patched(pod: &Value) -> (Value, Vec<String>) {
+    let settings = &Settings::default();
     let world = world();
-    match mutate(pod, "ns", &world).unwrap() {
+    match mutate(pod, "ns", &world, settings).unwrap() {
         Mutation::Patch { operations, warnings, .. } => {
             let mut result = pod.clone();
             json_patch::patch(&mut result, &operations).unwrap();
-            match mutate(&result, "ns", &world).unwrap() {
+            match mutate(&result, "ns", &world, settings).unwrap() {
                 Mutation::Patch { operations, .. } => {
                     assert_eq!(operations.0, [], "a second run changes something")
                 }
@@ -75,7 +76,7 @@ fn patched(pod: &Value) -> (Value, Vec<String>) {
 }
 
 fn refused(pod: &Value) -> String {
-    match mutate(pod, "ns", &world()).unwrap() {
+    match mutate(pod, "ns", &world(), &Settings::default()).unwrap() {
         Mutation::Refuse(findings) => findings[0].to_string(),
         other => panic!("{other:?}"),
     }
@@ -173,19 +174,27 @@ fn contradictions_are_refused_and_never_overwritten() {
 #[test]
 fn a_pod_that_names_no_agent_is_left_alone() {
     for account in [None, Some("default"), Some("web")] {
-        assert!(matches!(mutate(&pod(None, account), "ns", &world()).unwrap(), Mutation::NotAnAgent));
+        assert!(matches!(
+            mutate(&pod(None, account), "ns", &world(), &Settings::default()).unwrap(),
+            Mutation::NotAnAgent
+        ));
     }
 }
 
 #[test]
 fn what_may_be_on_its_way_is_waited_for() {
     for agent in ["nobody", "new"] {
-        let Mutation::Wait(finding) = mutate(&pod(Some(agent), None), "ns", &world()).unwrap() else {
+        let Mutation::Wait(finding) =
+            mutate(&pod(Some(agent), None), "ns", &world(), &Settings::default()).unwrap()
+        else {
             panic!("{agent}");
         };
         assert_eq!(finding.rule.id, "AI001");
     }
-    assert!(matches!(mutate(&pod(Some("plain"), None), "other", &world()).unwrap(), Mutation::Wait(_)));
+    assert!(matches!(
+        mutate(&pod(Some("plain"), None), "other", &world(), &Settings::default()).unwrap(),
+        Mutation::Wait(_)
+    ));
 }
 
 #[test]
@@ -229,6 +238,6 @@ fn a_pod_copied_from_a_running_one_is_brought_up_to_date() {
 #[test]
 fn malformed_pods_are_errors() {
     for pod in [json!("pod"), json!({"spec": []}), json!({"spec": {"containers": {}}, "metadata": {}})] {
-        assert!(mutate(&pod, "ns", &world()).is_err(), "{pod}");
+        assert!(mutate(&pod, "ns", &world(), &Settings::default()).is_err(), "{pod}");
     }
 }
