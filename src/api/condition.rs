@@ -21,7 +21,7 @@ pub mod reason {
     pub const VALID: &str = "Valid";
     /// `Accepted=False`: the spec breaks a rule that the schema could not state.
     pub const INVALID: &str = "Invalid";
-    /// `Accepted=False`: a declared token has an audience of the API server itself.
+    /// `Accepted=False`: a declared token has an audience of the API server itself, or of the broker.
     pub const AUDIENCE_RESERVED: &str = "AudienceReserved";
     /// `Accepted=False`, and `Ready=False`: an older `ProtectedResource` has the identifier.
     pub const IDENTIFIER_TAKEN: &str = "IdentifierTaken";
@@ -55,6 +55,10 @@ pub mod reason {
     pub const ACCOUNT_REFUSED: &str = "AccountRefused";
     /// `Ready=False`: a ServiceAccount of that name exists which this identity does not own.
     pub const ACCOUNT_TAKEN: &str = "AccountTaken";
+    /// `Ready=False`: the API server refuses to let the ConfigMap be made or written that tells the agent whom to trust.
+    pub const CONFIG_MAP_REFUSED: &str = "ConfigMapRefused";
+    /// `Ready=False`: a ConfigMap of that name exists which this identity does not own.
+    pub const CONFIG_MAP_TAKEN: &str = "ConfigMapTaken";
     /// `CredentialsClaimed=True`: it holds all it declares.
     pub const CLAIMED: &str = "Claimed";
     /// `CredentialsClaimed=False`, and `Ready=False`: a claim is on its way.

@@ -42,6 +42,9 @@ struct BrokerOptions {
     /// Keep a certificate and signing keys for the broker
     #[arg(long)]
     broker: bool,
+    /// The broker's issuer; with it, each agent gets a ConfigMap with the CA of the broker
+    #[arg(long, value_name = "URL", value_parser = super::issuer, requires = "broker")]
+    issuer: Option<String>,
     /// What new signing keys sign with
     #[arg(long, default_value = "ES256", requires = "broker")]
     signing_algorithm: SigningAlgorithm,
@@ -92,8 +95,10 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let Options { process, instance, freshness_bound_seconds, request_timeout_seconds, broker } = options;
     log::init(process.log_format, &process.log_level)?;
     let signing = broker.signing_keys(&process)?;
+    let (authorities, trusted) = watch::channel(None);
     let config = controller::Config {
-        declarable: process.declarable(None)?,
+        declarable: process.declarable(broker.issuer.as_deref())?,
+        authorities: broker.issuer.is_some().then_some(trusted),
         trust_domain: process.trust_domain,
         instance,
         claim_quiet: Duration::from_secs(freshness_bound_seconds + request_timeout_seconds) + MARGIN,
@@ -143,7 +148,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
             keyed,
         )
     }));
-    let certificates = certificates::run(client.clone(), kept, controller_metrics, watch_metrics, ensured);
+    let told = certificates::Told { authorities, ensured };
+    let certificates = certificates::run(client.clone(), kept, controller_metrics, watch_metrics, told);
     let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
     tokio::select! {
         () = identities => bail!("the watches of identities ended"),

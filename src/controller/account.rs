@@ -38,24 +38,31 @@ pub(super) fn build(identity: &Identity, roles: &[(&str, &str)], suspensions: &[
         made_under.iter().chain(roles).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     ServiceAccount {
         metadata: ObjectMeta {
-            name: Some(account_name(&identity.name)),
-            namespace: Some(identity.namespace.clone()),
             annotations: (!annotations.is_empty()).then_some(annotations),
-            labels: Some([(api::MANAGED_BY_LABEL.to_owned(), "deputy".to_owned())].into()),
-            owner_references: Some(vec![OwnerReference {
-                api_version: AgentIdentity::api_version(&()).into_owned(),
-                kind: AgentIdentity::kind(&()).into_owned(),
-                name: identity.name.clone(),
-                uid: identity.uid.clone(),
-                controller: Some(true),
-                // No finalizers anywhere: deleting the identity must not wait for the account.
-                block_owner_deletion: Some(false),
-            }]),
-            ..ObjectMeta::default()
+            ..owned(identity)
         },
         automount_service_account_token: Some(false),
         image_pull_secrets: pull_secrets(identity),
         secrets: None,
+    }
+}
+
+/// Metadata of what is made for `identity`, and goes with it.
+pub(super) fn owned(identity: &Identity) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(account_name(&identity.name)),
+        namespace: Some(identity.namespace.clone()),
+        labels: Some([(api::MANAGED_BY_LABEL.to_owned(), "deputy".to_owned())].into()),
+        owner_references: Some(vec![OwnerReference {
+            api_version: AgentIdentity::api_version(&()).into_owned(),
+            kind: AgentIdentity::kind(&()).into_owned(),
+            name: identity.name.clone(),
+            uid: identity.uid.clone(),
+            controller: Some(true),
+            // No finalizers anywhere: deleting the identity must not wait for what it owns.
+            block_owner_deletion: Some(false),
+        }]),
+        ..ObjectMeta::default()
     }
 }
 
@@ -158,12 +165,12 @@ pub(super) fn healed(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::index::Token;
     use k8s_openapi::api::core::v1::ObjectReference;
 
-    fn identity() -> Identity {
+    pub(in crate::controller) fn identity() -> Identity {
         Identity {
             namespace: "ns".into(),
             name: "a".into(),

@@ -4,29 +4,28 @@
 //! polled; [`super::triggers`] says when to look.
 
 use super::{
-    Config,
     account::{self, Plan},
-    claims::{self, Claims, Holdings},
+    bundle,
+    claims::{self, Holdings},
+    context::Context,
     credentials::{self, Credentials},
-    ending::{Ended, Ender, Handled},
-    events::{self, Events, Happening},
+    ending::{Ended, Ender},
+    events::{self, Happening},
     fate::{self, Switch},
     gates,
-    pods::{Agent, Pods},
+    pods::Agent,
     refusal,
-    retries::{Declared, Retries},
-    status::{self, Circumstances, Of, Outcome},
-    tally::Tally,
+    retries::Declared,
+    status::{self, Circumstances, Hindrance, Made, Of, Outcome},
 };
 use crate::{
     api::{
         FIELD_MANAGER,
         condition::{CREDENTIALS_EXPIRING, READY, reason},
-        v1alpha1::{AgentIdentity, AgentIdentityStatus, PodCounts},
+        v1alpha1::{AgentIdentity, AgentIdentityStatus},
     },
     identity::account_name,
-    index::{Identity, Index, Suspension},
-    metrics::ControllerMetrics,
+    index::{Identity, Suspension},
     runtime::clock,
 };
 use k8s_openapi::{
@@ -38,17 +37,14 @@ use kube::{
     Api, Client, Resource,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
     core::{ApiResource, DeserializeGuard},
-    runtime::{
-        controller::Action,
-        reflector::{ObjectRef, Store},
-    },
+    runtime::controller::Action,
 };
 use serde_json::json;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 /// An identity as it is watched: one that cannot be decoded must not stop the others.
 pub(super) type Guarded = DeserializeGuard<AgentIdentity>;
@@ -57,24 +53,11 @@ pub(super) type Guarded = DeserializeGuard<AgentIdentity>;
 /// token requests against it; a token issued for the new account before that would outlive the switch.
 const POLICY_LAG: Duration = Duration::from_secs(1);
 
+/// How often a ConfigMap that is somebody else's is looked at: only those of our own are watched.
+const RECHECK: Duration = Duration::from_secs(60);
+
 /// The longest pause a reconcile is put off by: timers are not made for years.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-
-/// What a reconcile works with.
-pub(super) struct Context {
-    pub(super) client: Client,
-    pub(super) claims: Claims,
-    pub(super) config: Config,
-    pub(super) events: Events,
-    pub(super) metrics: Arc<ControllerMetrics>,
-    pub(super) pods: Mutex<Pods>,
-    /// Only its suspensions are kept.
-    pub(super) suspensions: Mutex<Index>,
-    pub(super) handled: Mutex<Handled>,
-    pub(super) pages: Semaphore,
-    pub(super) retries: Mutex<Retries>,
-    pub(super) tally: Mutex<Tally>,
-}
 
 /// Which step failed. All of them are tried again.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +66,10 @@ pub(super) enum Error {
     ReadAccount(#[source] kube::Error),
     #[error("cannot write the account: {0}")]
     WriteAccount(#[source] kube::Error),
+    #[error("cannot read the ConfigMap: {0}")]
+    ReadBundle(#[source] kube::Error),
+    #[error("cannot write the ConfigMap: {0}")]
+    WriteBundle(#[source] kube::Error),
     #[error("cannot read the identity: {0}")]
     ReadIdentity(#[source] kube::Error),
     #[error("cannot list the pods that use a credential: {0}")]
@@ -100,6 +87,8 @@ impl Error {
         match self {
             Self::ReadAccount(e)
             | Self::WriteAccount(e)
+            | Self::ReadBundle(e)
+            | Self::WriteBundle(e)
             | Self::ReadIdentity(e)
             | Self::ListPods(e)
             | Self::LiftGate(e)
@@ -247,8 +236,8 @@ async fn bring_about(
             let (outcome, credentials) = match Identity::validate(object, &context.config.declarable) {
                 Ok(identity) => {
                     let holdings = context.claims.holdings(&identity);
-                    let early = wait.is_some();
-                    let outcome = apply(&identity, &holdings, suspensions, early, subject, context).await?;
+                    let outcome =
+                        make(&identity, &holdings, suspensions, wait.is_some(), subject, context).await?;
                     (outcome, look_at_credentials(&identity, &holdings, now, context).await?)
                 }
                 Err(invalid) => {
@@ -280,10 +269,31 @@ async fn bring_about(
         tell(previous.as_ref(), &next, subject, context).await;
     }
     Ok(match (&outcome, wait) {
-        (Outcome::Refused { .. }, _) => Next::Retry(context.retries().pause(&subject.agent, Instant::now())),
+        (Outcome::Hindered { by: Hindrance::Refused(made, _), .. }, wait) => {
+            let pause = context.pause(*made, &subject.agent);
+            Next::Retry(wait.map_or(pause, |wait| wait.min(pause)))
+        }
         (_, Some(wait)) => Next::Soon(wait),
+        (Outcome::Hindered { by: Hindrance::Taken(Made::ConfigMap), .. }, None) => Next::Soon(RECHECK),
         (_, None) => credentials.next_change.map_or(Next::Change, |change| Next::Soon(change.min(LONGEST))),
     })
+}
+
+/// Brings about what is made for an identity. The ConfigMap comes first, and a new account waits for it: a pod waits for the
+/// account at admission, and would wait for the ConfigMap on its node, where Kubernetes takes its time. An account that is
+/// there does not depend on it: it may have to be replaced.
+async fn make(
+    identity: &Identity,
+    holdings: &Holdings,
+    suspensions: &[&Suspension],
+    early: bool,
+    subject: &Subject<'_>,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    let bundle = bundle::keep(identity, &subject.agent, &subject.declared(), context).await;
+    let is_known = matches!(bundle, Ok(None));
+    let outcome = apply(identity, holdings, suspensions, (early, is_known), subject, context).await?;
+    Ok(outcome.but_for(bundle?))
 }
 
 /// What there is to say of the credentials: which are held, and which end.
@@ -333,12 +343,13 @@ async fn tell(
     }
 }
 
-/// Brings the account to what the identity declares. One that is to be replaced stays if it is too `early` for that.
+/// Brings the account to what the identity declares. One that is to be replaced stays if it is too `early` for that; a new one
+/// is made once it `is_known` whom the agent is to trust.
 async fn apply(
     identity: &Identity,
     holdings: &Holdings,
     suspensions: &[&Suspension],
-    early: bool,
+    (early, is_known): (bool, bool),
     subject: &Subject<'_>,
     context: &Context,
 ) -> Result<Outcome, Error> {
@@ -354,8 +365,10 @@ async fn apply(
     if matches!(plan, Plan::Create | Plan::Heal(_) | Plan::Replace)
         && let Some(why) = context.retries().refused(&subject.agent, &subject.declared(), Instant::now())
     {
-        return Ok(Outcome::Refused { account_uid: uid(), why });
+        let by = Hindrance::Refused(Made::Account, why);
+        return Ok(Outcome::Hindered { account_uid: uid(), by });
     }
+    let hindered = |by| Ok(Outcome::Hindered { account_uid: None, by });
     match (plan, &observed) {
         (Plan::Keep, Some(observed)) => Ok(ready(observed)),
         (Plan::Replace, Some(observed)) if early => Ok(ready(observed)),
@@ -374,8 +387,9 @@ async fn apply(
             remove(&accounts, observed, context).await?;
             create(&accounts, &desired, subject, context).await
         }
-        (Plan::Taken, _) => Ok(Outcome::Taken),
-        (Plan::AwaitPredecessor, _) => Ok(Outcome::AwaitPredecessor),
+        (Plan::Taken, _) => hindered(Hindrance::Taken(Made::Account)),
+        (Plan::AwaitPredecessor, _) => hindered(Hindrance::Predecessor(Made::Account)),
+        (Plan::Create, _) if !is_known => hindered(Hindrance::Unknown),
         (Plan::Create | Plan::Keep | Plan::Heal(_) | Plan::Replace, _) => {
             let outcome = create(&accounts, &desired, subject, context).await?;
             if matches!(outcome, Outcome::Ready { .. }) {
@@ -415,7 +429,7 @@ fn ready(account: &ServiceAccount) -> Outcome {
     Outcome::Ready { account_uid: account.metadata.uid.clone().unwrap_or_default() }
 }
 
-fn writing() -> PostParams {
+pub(super) fn writing() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
@@ -460,7 +474,7 @@ fn refused(
     let (namespace, name) = &subject.agent;
     tracing::warn!(namespace, name, why, "the account is refused; it will be tried again");
     context.retries().refuse(&subject.agent, subject.declared(), &why, Instant::now());
-    Ok(Outcome::Refused { account_uid, why })
+    Ok(Outcome::Hindered { account_uid, by: Hindrance::Refused(Made::Account, why) })
 }
 
 fn raw(subject: &Subject<'_>, client: Client) -> Api<DynamicObject> {
@@ -497,45 +511,4 @@ async fn write_status(
         .await
         .map_err(Error::WriteStatus)?;
     Ok(())
-}
-
-impl Context {
-    fn handled(&self) -> MutexGuard<'_, Handled> {
-        self.handled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn retries(&self) -> MutexGuard<'_, Retries> {
-        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many pods the agent has, and the names of those that wait.
-    fn pods(&self, agent: &Agent) -> (PodCounts, Vec<String>) {
-        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        let gated = pods.gated(agent);
-        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        (PodCounts { active: number(pods.active(agent)), gated: number(gated.len()) }, gated)
-    }
-
-    fn count(&self, agent: &Agent, status: &AgentIdentityStatus) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.put(agent, &status.conditions);
-        tally.report(&self.metrics);
-    }
-
-    /// Identities that were counted and are not in `store` any more.
-    pub(super) fn lost(&self, store: &Store<Guarded>) -> Vec<Agent> {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_lost =
-            |(namespace, name): &&Agent| store.get(&ObjectRef::new(name).within(namespace)).is_none();
-        tally.agents().filter(is_lost).cloned().collect()
-    }
-
-    /// An identity is gone.
-    pub(super) fn forget(&self, agent: &Agent) {
-        self.retries().forget(agent);
-        self.handled().forget(agent);
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.remove(agent);
-        tally.report(&self.metrics);
-    }
 }

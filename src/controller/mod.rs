@@ -6,8 +6,10 @@
 //! resources and policies what became of them.
 
 mod account;
+mod bundle;
 pub mod certificates;
 mod claims;
+mod context;
 mod credentials;
 pub mod delegation;
 mod ending;
@@ -28,22 +30,17 @@ mod triggers;
 
 use crate::{
     identity::TrustDomain,
-    index::{Declarable, Index},
+    index::Declarable,
     metrics::{ControllerMetrics, IndexMetrics},
 };
-use claims::Claims;
-use events::Events;
+use context::Context;
 use futures::{Stream, StreamExt};
-use identities::{Context, Guarded};
+use identities::Guarded;
 use kube::{
     Client,
     runtime::{controller, reflector},
 };
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// Events of one identity within this time are one reconcile.
@@ -61,6 +58,8 @@ pub struct Config {
     pub declarable: Declarable,
     /// Name of this pod, as events show it.
     pub instance: String,
+    /// Where there is a broker, the CAs its agents are to trust, in PEM, once they are known.
+    pub authorities: Option<watch::Receiver<Option<Arc<str>>>>,
     /// How long after a claim is released nothing is asked of it: longer than a webhook's view may be old and a request to
     /// the API server may take together.
     pub claim_quiet: Duration,
@@ -76,19 +75,8 @@ pub async fn run(
     watches: Arc<IndexMetrics>,
     synced: watch::Sender<bool>,
 ) {
-    let context = Arc::new(Context {
-        events: Events::new(client.clone(), config.instance.clone()),
-        client: client.clone(),
-        claims: Claims::new(config.claim_quiet),
-        config,
-        metrics,
-        pods: Mutex::default(),
-        suspensions: Mutex::new(Index::new(Declarable::default())),
-        handled: Mutex::default(),
-        pages: ending::pages(),
-        retries: Mutex::default(),
-        tally: Mutex::default(),
-    });
+    let authorities = config.authorities.clone();
+    let context = Arc::new(Context::new(client.clone(), config, metrics));
     // Pods first: a status written before they are counted would be written twice.
     let mut pods = triggers::pods(client.clone(), Arc::clone(&context), &watches).boxed();
     until_listed(&mut pods).await;
@@ -103,19 +91,20 @@ pub async fn run(
     let mut namespaces = triggers::namespaces(&client, store.clone(), Arc::clone(&context), &watches).boxed();
     until_listed(&mut namespaces).await;
     let (tell, told) = futures::channel::mpsc::unbounded();
-    let queue = triggers::queue(
-        vec![
-            triggers::identities(client.clone(), (store.clone(), writer), Arc::clone(&context), &watches)
-                .boxed(),
-            triggers::accounts(client, store.clone(), &watches).boxed(),
-            pods.map(|(changed, _)| changed).boxed(),
-            suspensions.map(|(changed, _)| changed).boxed(),
-            claims.map(|(changed, _)| changed).boxed(),
-            namespaces.map(|(changed, _)| changed).boxed(),
-            told.boxed(),
-        ],
-        PAUSE,
-    );
+    let mut streams = vec![
+        triggers::identities(client.clone(), (store.clone(), writer), Arc::clone(&context), &watches).boxed(),
+        triggers::accounts(&client, store.clone(), &watches).boxed(),
+        pods.map(|(changed, _)| changed).boxed(),
+        suspensions.map(|(changed, _)| changed).boxed(),
+        claims.map(|(changed, _)| changed).boxed(),
+        namespaces.map(|(changed, _)| changed).boxed(),
+        told.boxed(),
+    ];
+    if let Some(authorities) = authorities {
+        streams.push(triggers::config_maps(&client, store.clone(), &watches).boxed());
+        streams.push(triggers::authorities(authorities, store.clone()).boxed());
+    }
+    let queue = triggers::queue(streams, PAUSE);
     let config = controller::Config::default().concurrency(CONCURRENCY);
     let listed = store.clone();
     let keeper = claims::keep(store.clone(), Arc::clone(&context), tell);

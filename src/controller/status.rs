@@ -16,34 +16,81 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 /// How a reconcile ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The account is as declared and has this uid.
+    /// All that is made for the identity is as declared, and its account has this uid.
     Ready {
         /// The account's uid.
         account_uid: String,
     },
-    /// The account of a deleted namesake is still there.
-    AwaitPredecessor,
-    /// The API server refuses to let the account be made or put right.
-    Refused {
+    /// Something is not.
+    Hindered {
         /// The uid of the account that is there, if one is.
         account_uid: Option<String>,
-        /// The API server's words.
-        why: String,
+        /// What is in the way.
+        by: Hindrance,
     },
-    /// The account is somebody else's.
-    Taken,
     /// The identity grants nothing: reason and message.
     Invalid(&'static str, String),
+}
+
+/// What is made for an identity, under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// The ServiceAccount.
+    Account,
+    /// The ConfigMap with the CAs of the broker.
+    ConfigMap,
+}
+
+/// What keeps something from being made, or put right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Hindrance {
+    /// That of a deleted namesake is still there.
+    Predecessor(Made),
+    /// The API server refuses it, in these words.
+    Refused(Made, String),
+    /// It is somebody else's.
+    Taken(Made),
+    /// It is not known yet which CAs an agent is to trust.
+    Unknown,
+}
+
+impl Made {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Account => "ServiceAccount",
+            Self::ConfigMap => "ConfigMap",
+        }
+    }
+
+    /// Reasons for one that is refused, and for one that is somebody else's.
+    fn reasons(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Account => (reason::ACCOUNT_REFUSED, reason::ACCOUNT_TAKEN),
+            Self::ConfigMap => (reason::CONFIG_MAP_REFUSED, reason::CONFIG_MAP_TAKEN),
+        }
+    }
 }
 
 impl Outcome {
     /// The outcome for an identity that did not validate.
     pub(super) fn invalid(invalid: &Invalid) -> Self {
         let reason = match invalid {
-            Invalid::AudienceReserved { .. } => reason::AUDIENCE_RESERVED,
+            Invalid::AudienceReserved { .. } | Invalid::AudienceOfBroker { .. } => reason::AUDIENCE_RESERVED,
             _ => reason::INVALID,
         };
         Self::Invalid(reason, invalid.to_string())
+    }
+
+    /// The outcome where this is in the way besides. What is wrong with the account itself is told first, unless the account
+    /// only waits for this.
+    pub(super) fn but_for(self, besides: Option<Hindrance>) -> Self {
+        match (self, besides) {
+            (Self::Ready { account_uid }, Some(by)) => Self::Hindered { account_uid: Some(account_uid), by },
+            (Self::Hindered { account_uid, by: Hindrance::Unknown }, Some(by)) => {
+                Self::Hindered { account_uid, by }
+            }
+            (outcome, _) => outcome,
+        }
     }
 }
 
@@ -95,7 +142,7 @@ pub(super) fn status(
         condition::set(&mut conditions, next);
     }
     let service_account = match outcome {
-        Outcome::Ready { account_uid } | Outcome::Refused { account_uid: Some(account_uid), .. } => {
+        Outcome::Ready { account_uid } | Outcome::Hindered { account_uid: Some(account_uid), .. } => {
             Some(ManagedAccountStatus { name: account.clone(), uid: account_uid.clone() })
         }
         _ => None,
@@ -113,41 +160,49 @@ fn conditions_of(of: Of<'_>, outcome: &Outcome, account: &str, now: &Time) -> [C
         condition::condition(type_, status, reason, message, of.generation, now)
     };
     let accepted = make(ACCEPTED, true, reason::VALID, "the spec is valid");
-    let moving = |message| make(STALLED, false, reason::PROGRESSING, message);
+    let moving = |message: &str| make(STALLED, false, reason::PROGRESSING, message);
     match outcome {
         Outcome::Ready { .. } => [
             accepted,
             make(READY, true, reason::ACCOUNT_READY, &format!("pods may run as ServiceAccount {account:?}")),
             moving("nothing waits for a person"),
         ],
-        Outcome::AwaitPredecessor => {
-            let message = "the account of a deleted identity of this name is being removed";
-            [accepted, make(READY, false, reason::PROGRESSING, message), moving(message)]
-        }
-        Outcome::Refused { why, .. } => {
-            let message = format!("the API server refuses ServiceAccount {account:?}: {why}");
-            [
-                accepted,
-                make(READY, false, reason::ACCOUNT_REFUSED, &message),
-                make(STALLED, true, reason::ACCOUNT_REFUSED, &message),
-            ]
-        }
-        Outcome::Taken => {
-            let message = format!(
-                "ServiceAccount {account:?} exists and is not this identity's; to clear it: kubectl delete serviceaccount {account} -n {}",
-                of.namespace
-            );
-            [
-                accepted,
-                make(READY, false, reason::ACCOUNT_TAKEN, &message),
-                make(STALLED, true, reason::ACCOUNT_TAKEN, &message),
-            ]
+        Outcome::Hindered { by, .. } => {
+            let (reason, is_stalled, message) = hindrance(of, by, account);
+            let stalled = if is_stalled { make(STALLED, true, reason, &message) } else { moving(&message) };
+            [accepted, make(READY, false, reason, &message), stalled]
         }
         Outcome::Invalid(reason, message) => [
             make(ACCEPTED, false, reason, message),
             make(READY, false, reason, message),
             make(STALLED, true, reason, message),
         ],
+    }
+}
+
+/// Reason, whether waiting will not help, and message.
+fn hindrance(of: Of<'_>, by: &Hindrance, name: &str) -> (&'static str, bool, String) {
+    match by {
+        Hindrance::Predecessor(made) => {
+            let message = format!("the {} of a deleted identity of this name is being removed", made.kind());
+            (reason::PROGRESSING, false, message)
+        }
+        Hindrance::Refused(made, why) => {
+            let message = format!("the API server refuses {} {name:?}: {why}", made.kind());
+            (made.reasons().0, true, message)
+        }
+        Hindrance::Taken(made) => {
+            let kind = made.kind();
+            let message = format!(
+                "{kind} {name:?} exists and is not this identity's; to clear it: kubectl delete {} {name} -n {}",
+                kind.to_lowercase(),
+                of.namespace
+            );
+            (made.reasons().1, true, message)
+        }
+        Hindrance::Unknown => {
+            (reason::PROGRESSING, false, "the certificate authority of the broker is being made".to_owned())
+        }
     }
 }
 
@@ -231,6 +286,10 @@ mod tests {
         )
     }
 
+    fn hindered(account_uid: Option<&str>, by: Hindrance) -> Outcome {
+        Outcome::Hindered { account_uid: account_uid.map(str::to_owned), by }
+    }
+
     fn shown(status: &AgentIdentityStatus) -> Vec<(&str, &str, &str)> {
         status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
     }
@@ -254,7 +313,7 @@ mod tests {
         );
         assert_eq!(ready.pods, Some(PodCounts { active: 3, gated: 1 }));
 
-        let taken = compute(&Outcome::Taken, 1, Some(&ready), 2);
+        let taken = compute(&hindered(None, Hindrance::Taken(Made::Account)), 1, Some(&ready), 2);
         assert_eq!(
             shown(&taken),
             [
@@ -267,7 +326,7 @@ mod tests {
         assert!(taken.conditions[1].message.ends_with("kubectl delete serviceaccount agent.a -n ns"));
         assert_eq!(taken.service_account, None);
 
-        let refused = |account_uid| Outcome::Refused { account_uid, why: "exceeded quota".into() };
+        let refused = |uid| hindered(uid, Hindrance::Refused(Made::Account, "exceeded quota".into()));
         let not_made = compute(&refused(None), 1, None, 1);
         assert_eq!(
             shown(&not_made),
@@ -283,7 +342,7 @@ mod tests {
             "the API server refuses ServiceAccount \"agent.a\": exceeded quota"
         );
         assert_eq!(not_made.service_account, None);
-        assert_eq!(compute(&refused(Some("u".into())), 1, None, 1).service_account, ready.service_account);
+        assert_eq!(compute(&refused(Some("u")), 1, None, 1).service_account, ready.service_account);
         assert_eq!(
             shown(&compute(&Outcome::Ready { account_uid: "u".into() }, 1, Some(&not_made), 2)),
             shown(&ready)
@@ -300,8 +359,25 @@ mod tests {
                 ("Suspended", "False", "NotSuspended")
             ]
         );
-        let waiting = compute(&Outcome::AwaitPredecessor, 1, None, 1);
+        let waiting = compute(&hindered(None, Hindrance::Predecessor(Made::Account)), 1, None, 1);
         assert_eq!(reason_of(READY, Some(&waiting)), Some("Progressing"));
+    }
+
+    #[test]
+    fn what_else_is_in_the_way_is_told_of_an_account_that_is_ready_or_waits_for_it() {
+        let ready = Outcome::Ready { account_uid: "u".into() };
+        let (theirs, own) = (Hindrance::Taken(Made::ConfigMap), Hindrance::Taken(Made::Account));
+        let waits = hindered(None, Hindrance::Unknown);
+        assert_eq!(ready.clone().but_for(None), ready);
+        assert_eq!(waits.but_for(Some(theirs.clone())), hindered(None, theirs.clone()));
+        let worse = hindered(None, own);
+        assert_eq!(worse.clone().but_for(Some(theirs.clone())), worse);
+
+        let squatted = compute(&ready.but_for(Some(theirs)), 1, None, 2);
+        assert_eq!(reason_of(READY, Some(&squatted)), Some("ConfigMapTaken"));
+        assert_eq!(reason_of(STALLED, Some(&squatted)), Some("ConfigMapTaken"));
+        let account = squatted.service_account.map(|account| account.uid);
+        assert_eq!(account.as_deref(), Some("u"), "it is there all the same");
     }
 
     #[test]

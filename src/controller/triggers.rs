@@ -1,14 +1,15 @@
-//! What makes an identity worth a look: itself, its account, its pods. Three watches, one queue.
+//! What makes an identity worth a look: itself, what is made for it, its pods. Several watches, one queue.
 
 use super::{
     claims::declaring,
+    context::Context,
     events::{self, Happening},
-    identities::{Context, Guarded},
+    identities::Guarded,
     pods::{Agent, Known, Pods},
 };
 use crate::{
     api::{
-        AGENT_LABEL, ENFORCE_LABEL, GATED_ANNOTATION, IDENTITY_UID_ANNOTATION,
+        AGENT_LABEL, ENFORCE_LABEL, GATED_ANNOTATION, IDENTITY_UID_ANNOTATION, MANAGED_BY_LABEL,
         lean::Lean,
         v1alpha1::{AgentSuspension, CredentialClaim},
     },
@@ -20,7 +21,7 @@ use crate::{
     },
 };
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -31,10 +32,14 @@ use kube::{
 };
 use std::{
     collections::HashSet,
+    fmt::Debug,
     sync::{Arc, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 type Triggers = Vec<ObjectRef<Guarded>>;
 
@@ -96,25 +101,60 @@ async fn gone(agent: &Agent, uid: Option<&String>, context: &Context) {
     }
 }
 
-/// Agents' accounts that appeared, changed or went, whoever they belong to. Only their names matter here, so only
-/// metadata is asked for; a fresh list after a break triggers every identity, since a deletion may have been missed.
+/// Agents' accounts that appeared, changed or went, whoever they belong to.
 pub(super) fn accounts(
-    client: Client,
+    client: &Client,
     known: Store<Guarded>,
     metrics: &Arc<IndexMetrics>,
 ) -> impl Stream<Item = Triggers> + use<> {
-    let api: Api<Lean<ServiceAccount>> = Api::all(of_metadata(&client));
-    retried(watcher(api, config()), "serviceaccounts", metrics).map(move |event| match event {
-        Event::Apply(account) | Event::Delete(account) => {
-            let agent = account.metadata.name.as_deref().and_then(agent_of_account);
+    named_for_agents::<ServiceAccount>(client, known, config(), "serviceaccounts", metrics)
+}
+
+/// Agents' ConfigMaps that appeared, changed or went. Of all those of the cluster only Deputy's own are watched.
+pub(super) fn config_maps(
+    client: &Client,
+    known: Store<Guarded>,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = Triggers> + use<> {
+    let own = config().labels(&format!("{MANAGED_BY_LABEL}=deputy"));
+    named_for_agents::<ConfigMap>(client, known, own, "configmaps", metrics)
+}
+
+/// Only the names of what is made for agents matter here, so only metadata is asked for; a fresh list after a break triggers
+/// every identity, since a deletion may have been missed.
+fn named_for_agents<K>(
+    client: &Client,
+    known: Store<Guarded>,
+    config: watcher::Config,
+    resource: &'static str,
+    metrics: &Arc<IndexMetrics>,
+) -> impl Stream<Item = Triggers> + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
+{
+    let api: Api<Lean<K>> = Api::all(of_metadata(client));
+    retried(watcher(api, config), resource, metrics).map(move |event| match event {
+        Event::Apply(made) | Event::Delete(made) => {
+            let agent = made.meta().name.as_deref().and_then(agent_of_account);
             agent
-                .map(|agent| (account.namespace().unwrap_or_default(), agent.to_owned()))
+                .map(|agent| (made.namespace().unwrap_or_default(), agent.to_owned()))
                 .iter()
                 .map(reference)
                 .collect()
         }
         Event::Init | Event::InitApply(_) => vec![],
         Event::InitDone => everyone(&known),
+    })
+}
+
+/// Everyone, each time the CAs that agents are to trust change.
+pub(super) fn authorities(
+    authorities: watch::Receiver<Option<Arc<str>>>,
+    known: Store<Guarded>,
+) -> impl Stream<Item = Triggers> {
+    stream::unfold((authorities, known), |(mut authorities, known)| async move {
+        authorities.changed().await.ok()?;
+        Some((everyone(&known), (authorities, known)))
     })
 }
 

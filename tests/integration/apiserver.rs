@@ -188,6 +188,11 @@ impl World {
                 object["status"] = body["status"].take();
                 (200, self.store(&target.resource, object))
             }
+            // As much of server-side apply as one manager needs: what it says is merged.
+            ("PATCH", Some(mut object)) if target.resource == "configmaps" => {
+                json_patch::merge(&mut object, &body);
+                (200, self.store(&target.resource, object))
+            }
             ("DELETE", Some(old)) if body["preconditions"]["uid"] != old["metadata"]["uid"] => conflict(),
             ("DELETE", Some(old)) => {
                 self.remove(&target.resource, &key);

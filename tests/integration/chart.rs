@@ -32,6 +32,7 @@ const RULES: &[(&str, &[&str])] = &[
             "deputy.dev | agentidentities/status | | patch update",
             "deputy.dev | delegationpolicies/status protectedresources/status trustedissuers/status | | patch",
             "core | serviceaccounts | | get list watch create patch update delete",
+            "core | configmaps | | get list watch create patch",
             "core | pods | | list watch patch delete",
             "core | pods/eviction | | create",
             "core | namespaces | | list watch",
@@ -120,8 +121,9 @@ const BINDINGS: &[(&str, &str)] = &[
     ("Role deputy-webhook", "ServiceAccount deputy-system/deputy-webhook"),
 ];
 
-const POLICIES: [&str; 18] = [
+const POLICIES: [&str; 19] = [
     "agent-accounts",
+    "agent-config-maps",
     "agent-pod-labels",
     "agent-tokens",
     "controller-evictions",
@@ -539,7 +541,13 @@ fn every_value_has_its_effect() {
         ),
     ];
     let default = template(&[]).unwrap();
-    assert!(!default.contains("deputy-broker-replicas") && !default.contains("--broker"));
+    for of_the_broker in ["deputy-broker-replicas", "--broker", "--issuer", "configmaps", "agent-config-maps"]
+    {
+        assert!(!default.contains(of_the_broker), "{of_the_broker} is there without the broker");
+    }
+    // Whoever names the issuer names the same one.
+    let with = template(&["--set", "broker.enabled=true"]).unwrap();
+    assert_eq!(with.matches("- --issuer=https://deputy-broker.deputy-system.svc\n").count(), 3);
     for (set, effect) in effects {
         // Of what is off by default, every value is tried where it is on.
         let with = if set.starts_with("broker.") { "broker.enabled=true" } else { "broker.enabled=false" };

@@ -12,7 +12,7 @@ use deputy::{
     runtime::admin,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 use tower::ServiceExt as _;
 
@@ -25,10 +25,20 @@ const DELETE: &str = "DELETE pods";
 
 /// Runs a controller for as long as `script` goes on; returns its metrics.
 async fn play(server: &ApiServer, script: impl Future<Output = ()>) -> String {
+    play_with(server, None, script).await
+}
+
+/// As [`play`], with a broker where there are `authorities`.
+pub(crate) async fn play_with(
+    server: &ApiServer,
+    authorities: Option<watch::Receiver<Option<Arc<str>>>>,
+    script: impl Future<Output = ()>,
+) -> String {
     let mut metrics = Metrics::new(Role::Controller);
     let config = Config {
         trust_domain: "cluster.local".parse().unwrap(),
         declarable: Declarable::default(),
+        authorities,
         claim_quiet: Duration::from_secs(71),
         instance: "test".to_owned(),
     };
@@ -44,16 +54,16 @@ async fn play(server: &ApiServer, script: impl Future<Output = ()>) -> String {
 }
 
 /// Long enough for anything that is not a pause after a failure.
-async fn settle() {
+pub(crate) async fn settle() {
     sleep(Duration::from_millis(500)).await;
 }
 
 /// Longer than the longest pause after a failure.
-async fn long() {
+pub(crate) async fn long() {
     sleep(Duration::from_secs(300)).await;
 }
 
-fn identity() -> Value {
+pub(crate) fn identity() -> Value {
     json!({
         "apiVersion": "deputy.dev/v1alpha1", "kind": "AgentIdentity", "spec": {"owner": "o@example.com"},
         "metadata": {"name": "a", "namespace": "ns", "generation": 1},
@@ -61,7 +71,7 @@ fn identity() -> Value {
 }
 
 /// A server that holds one new identity.
-fn new_identity() -> ApiServer {
+pub(crate) fn new_identity() -> ApiServer {
     let server = ApiServer::default();
     server.put("agentidentities", identity());
     server
@@ -77,7 +87,7 @@ async fn settled() -> ApiServer {
 }
 
 /// What was asked but reads, in order.
-fn writes(asked: &[Asked]) -> Vec<&str> {
+pub(crate) fn writes(asked: &[Asked]) -> Vec<&str> {
     asked.iter().map(|asked| asked.what.as_str()).filter(|what| !what.starts_with("GET")).collect()
 }
 
@@ -86,25 +96,25 @@ fn events(asked: &[Asked]) -> Vec<&str> {
     events.map(|event| event.body["reason"].as_str().unwrap()).collect()
 }
 
-fn condition(server: &ApiServer, type_: &str) -> Value {
+pub(crate) fn condition(server: &ApiServer, type_: &str) -> Value {
     let identity = server.get("agentidentities", "a").unwrap();
     let conditions = identity["status"]["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().find(|c| c["type"] == type_).unwrap_or_default()
 }
 
 /// Status and reason of Ready.
-fn ready(server: &ApiServer) -> (String, String) {
+pub(crate) fn ready(server: &ApiServer) -> (String, String) {
     let ready = condition(server, "Ready");
     let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
     (text("status"), text("reason"))
 }
 
-fn count(metrics: &str, sample: &str) -> u64 {
+pub(crate) fn count(metrics: &str, sample: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(sample));
     line.map_or(0, |value| value.trim().parse().unwrap())
 }
 
-fn errors(metrics: &str) -> u64 {
+pub(crate) fn errors(metrics: &str) -> u64 {
     count(metrics, "deputy_reconciles_total{result=\"error\"}")
 }
 
@@ -378,7 +388,7 @@ async fn pods_of_a_suspended_agent_wait_until_the_suspension_is_gone() {
 }
 
 /// A suspension of every agent, since second 100.
-fn suspension(pods: &str) -> Value {
+pub(crate) fn suspension(pods: &str) -> Value {
     json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "AgentSuspension",
         "metadata": {"name": "s", "namespace": "ns", "creationTimestamp": "1970-01-01T00:01:40Z"},
         "spec": {"reason": "INC-1", "requestedBy": "dana", "pods": pods}})

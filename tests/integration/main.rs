@@ -12,6 +12,7 @@
 mod admission;
 mod apiserver;
 mod broker_access;
+mod bundle;
 mod chart;
 mod controller;
 mod credentials;

@@ -85,6 +85,15 @@ impl Config {
     }
 }
 
+/// What others hear of the certificates.
+#[derive(Debug)]
+pub struct Told {
+    /// The CAs to trust, in PEM: the one that signs, the one that will and the one that did, as far as there are any.
+    pub authorities: watch::Sender<Option<Arc<str>>>,
+    /// Turns true after the first round that left nothing to do.
+    pub ensured: watch::Sender<bool>,
+}
+
 /// Why a round failed. The next one starts after a pause.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -96,21 +105,21 @@ enum Error {
     Make(#[from] rcgen::Error),
 }
 
-/// Keeps the certificates for ever; `ensured` turns true after the first round that left nothing to do.
+/// Keeps the certificates for ever.
 pub async fn run(
     client: Client,
     config: Config,
     metrics: Arc<ControllerMetrics>,
     watches: Arc<IndexMetrics>,
-    ensured: watch::Sender<bool>,
+    told: Told,
 ) {
     let mut changes = pin!(changes(&client, &config, &watches));
     let secrets = Secrets::new(client.clone(), &config.namespace, Arc::clone(&metrics));
     let store = Store { client: client.clone(), config, secrets, metrics: Arc::clone(&metrics) };
     loop {
-        let wait = match round(&store, &metrics.certificates).await {
+        let wait = match round(&store, &metrics.certificates, &told.authorities).await {
             Ok(next) => {
-                ensured.send_replace(true);
+                told.ensured.send_replace(true);
                 let wait = clock::now().duration_until(next);
                 Duration::try_from(wait).unwrap_or_default().min(LONGEST_WAIT)
             }
@@ -130,10 +139,23 @@ pub async fn run(
 }
 
 /// One round; returns when the next one is due.
-async fn round(store: &Store, metrics: &CertificateMetrics) -> Result<Timestamp, Error> {
+async fn round(
+    store: &Store,
+    metrics: &CertificateMetrics,
+    trusted: &watch::Sender<Option<Arc<str>>>,
+) -> Result<Timestamp, Error> {
     let now = clock::now();
     let (authorities, next_step) = authorities(store, now).await?;
-    store.put_bundle(&authorities.bundle()).await?;
+    let bundle = authorities.bundle();
+    // Before anything that can fail: a webhook configuration is no reason for agents not to know a new CA.
+    trusted.send_if_modified(|known| {
+        let is_new = known.as_deref() != Some(bundle.as_str());
+        if is_new {
+            *known = Some(bundle.as_str().into());
+        }
+        is_new
+    });
+    store.put_bundle(&bundle).await?;
     let mut next = next_step;
     for served in store.config.served() {
         next = next.min(serving(store, &authorities, &served, now, metrics).await?);

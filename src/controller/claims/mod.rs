@@ -10,7 +10,7 @@ mod users;
 pub(super) use standing::{Holdings, Verdict};
 pub(super) use users::{Users, of_agent as users_of};
 
-use super::identities::{Context, Guarded};
+use super::{context::Context, identities::Guarded};
 use crate::{
     api::{
         ENFORCE_LABEL, FIELD_MANAGER, MANAGED_BY_LABEL, TAKEN_AWAY_ANNOTATION,
