@@ -1,6 +1,8 @@
 //! Agents' pods on a real node: what they get, and what the webhook refuses on the way.
 
-use crate::support::{Namespace, apply, eventually, get, kubectl};
+use crate::support::{Namespace, SYSTEM, apply, eventually, figure, get, kubectl};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
 
 #[test]
 fn identity_and_pod_in_one_apply_and_only_the_declared_token() {
@@ -32,10 +34,56 @@ fn api_access_is_a_token_of_an_hour_at_the_usual_path() {
     let files = ns.inside("p", &["ls", path]);
     assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["ca.crt", "namespace", "token"]);
     let pod = get(&["-n", &ns.0, "pod", "p"]);
-    assert_eq!(pod["spec"]["volumes"].as_array().unwrap().len(), 1);
-    let seconds =
-        &pod["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"];
-    assert_eq!(seconds, 3600);
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let access = volumes.iter().find(|volume| volume["name"] == "deputy-kube-api-access").unwrap();
+    assert_eq!(access["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"], 3600);
+    assert!(volumes.iter().all(|volume| !volume["name"].as_str().unwrap().starts_with("kube-api-access-")));
+}
+
+/// The broker's issuer, if the release has one.
+fn issuer() -> Option<String> {
+    let webhook = get(&["-n", SYSTEM, "deployment", "deputy-webhook"]);
+    let arguments = &webhook["spec"]["template"]["spec"]["containers"][0]["args"];
+    arguments
+        .as_array()?
+        .iter()
+        .find_map(|argument| argument.as_str()?.strip_prefix("--issuer=").map(str::to_owned))
+}
+
+#[test]
+fn with_a_broker_a_pod_has_what_leads_to_it() {
+    let Some(issuer) = issuer() else {
+        figure("nothing: this release has no broker");
+        return;
+    };
+    let ns = Namespace::new();
+    ns.identity("a", ", tokens: [{name: t, audience: x.example.com}]").accepted();
+    apply(&ns.pod("p", "a", "")).accepted();
+    ns.runs("p");
+    let told = "cat $DEPUTY_TOKEN_FILE && echo && echo $DEPUTY_ISSUER && cat $DEPUTY_CA_FILE";
+    let said = ns.inside("p", &["sh", "-c", told]);
+    let (token, said) = said.split_once('\n').unwrap();
+    let (issuer_said, authorities) = said.split_once('\n').unwrap();
+    assert_eq!(issuer_said, issuer);
+    assert_eq!(get(&["-n", &ns.0, "configmap", "agent.a"])["data"]["ca.crt"], authorities);
+    assert!(authorities.starts_with("-----BEGIN CERTIFICATE-----"), "{authorities}");
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(claims["aud"], json!([issuer]));
+    assert_eq!(claims["sub"], format!("system:serviceaccount:{}:agent.a", ns.0));
+    assert!(!ns.inside("p", &["cat", "/var/run/secrets/deputy.dev/tokens/t"]).is_empty());
+
+    // Nobody puts himself between the two, and what is deleted with its identity is gone.
+    for command in [&["delete", "configmap", "agent.a"][..], &["create", "configmap", "agent.b"]] {
+        ns.kubectl(command).refused("[AI008]");
+    }
+    let patch = "{\"data\":{\"ca.crt\":\"mine\"}}";
+    ns.kubectl(&["patch", "configmap", "agent.a", "-p", patch]).refused("[AI008]");
+    ns.kubectl(&["delete", "agentidentity", "a"]).accepted();
+    eventually("the ConfigMap is gone", || {
+        let said = ns.kubectl(&["get", "configmap", "agent.a"]);
+        said.text.contains("NotFound").then_some(())
+    });
 }
 
 #[test]
