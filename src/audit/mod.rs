@@ -15,8 +15,8 @@
 //!
 //! What this does *not* see: [`Acknowledged`] is written after each commit without waiting for the disk, so that power
 //! loss can take the word of the last half minute with it. Damage to the very last commit in just that time looks like
-//! a torn tail. A directory that is emptied is a new log; that there was another before shows only elsewhere. And the checksums carry no key: they answer to accidents, not to a person who rewrites the log and
-//! [`Acknowledged`] alike.
+//! a torn tail. A directory that is emptied is a new log: that there was another shows only elsewhere. And the
+//! checksums carry no key: they answer to accidents, not to a person who rewrites the log and [`Acknowledged`] alike.
 
 mod acknowledged;
 mod entry;

@@ -50,7 +50,7 @@ pub enum AppendError {
     TooLong(#[from] TooLong),
 }
 
-/// A log open for writing. Dropped, it writes what was handed over, and closes.
+/// A log open for writing. Dropped, it writes what was handed over, and closes, which takes as long as the disk takes.
 #[derive(Debug)]
 pub struct Wal {
     shared: Arc<Shared>,

@@ -45,6 +45,12 @@ impl Memory {
         self.0.1.notify_all();
     }
 
+    /// Lets `sync` wait until it is released.
+    fn hold(&self) -> Held<'_> {
+        self.set(|state| state.is_held = true);
+        Held(self)
+    }
+
     fn start(&self) -> Wal {
         Wal::start(self.clone(), &recovered(), || Timestamp::UNIX_EPOCH).unwrap()
     }
@@ -62,6 +68,15 @@ impl Memory {
             rest = &rest[framed_length(frame.entry.len()).unwrap() as usize..];
         }
         entries.split_off(1)
+    }
+}
+
+/// A disk that is busy. Released however the test ends: closing a log waits for its disk.
+struct Held<'a>(&'a Memory);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.set(|state| state.is_held = false);
     }
 }
 
@@ -204,11 +219,11 @@ async fn a_log_that_cannot_begin_is_not_opened() {
 async fn entries_that_come_while_the_disk_is_busy_share_a_sync() {
     let disk = Memory::default();
     let wal = disk.start();
-    disk.set(|state| state.is_held = true);
+    let held = disk.hold();
     let many = join_all((0..100).map(|_| wal.append(b"together")));
-    let release = async {
+    let release = async move {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        disk.set(|state| state.is_held = false);
+        drop(held);
     };
     let (indexes, ()) = tokio::join!(many, release);
     assert_eq!(indexes, (1..=100).map(Ok).collect::<Vec<_>>());
@@ -222,7 +237,7 @@ async fn entries_that_come_while_the_disk_is_busy_share_a_sync() {
 async fn denials_leave_half_of_the_room_to_those_who_wait_and_are_counted() {
     let disk = Memory::default();
     let wal = disk.start();
-    disk.set(|state| state.is_held = true);
+    let held = disk.hold();
     let first = wal.append(b"keeps the writer busy");
     let rest = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -233,9 +248,9 @@ async fn denials_leave_half_of_the_room_to_those_who_wait_and_are_counted() {
         let taken = 100 - wal.dropped();
         assert!((25..=MAX_COMMIT as u64 / 2 / 16_000).contains(&taken), "{taken} taken");
         let permits = join_all((0..80).map(|_| wal.append(&denial)));
-        let release = async {
+        let release = async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            disk.set(|state| state.is_held = false);
+            drop(held);
         };
         let (permits, ()) = tokio::join!(permits, release);
         assert!(permits.iter().all(Result::is_ok), "those who find no room wait for it");
