@@ -150,6 +150,7 @@ fn read(user: UserInfo, expires: Timestamp) -> Result<Actor, Reason> {
         .strip_prefix("system:serviceaccount:")
         .and_then(|account| account.split_once(':'))
         .and_then(|(namespace, account)| Some((namespace, agent_of_account(account)?)))
+        .filter(|(_, name)| !name.is_empty())
         .ok_or(Reason::ActorNotAnAgent)?;
     let one = |key: &str| {
         user.extra.as_ref()?.get(&format!("authentication.kubernetes.io/{key}"))?.first().cloned()

@@ -42,7 +42,7 @@ pub(super) struct Options {
     #[arg(long, default_value = "0.0.0.0:8443")]
     address: SocketAddr,
     /// The issuer of the tokens, and the audience of those agents send: an https URL without a slash at its end
-    #[arg(long)]
+    #[arg(long, value_parser = super::issuer)]
     issuer: String,
     /// Where the record is kept
     #[arg(long, default_value = "/var/lib/deputy/record")]
@@ -124,7 +124,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let certificate_metrics = CertificateMetrics::register(&mut metrics);
 
     let proving = options.freshness.config(process, "deputy-broker")?;
-    let index = Index::new(process.declarable()?);
+    let index = Index::new(process.declarable(Some(&options.issuer))?);
     let (view, kept) = View::new(&client, index, Kinds::Exchange, proving, &mut metrics, &watch_metrics);
     let record = open_record(&options.record_directory)?;
     let (loaded, is_loaded) = watch::channel(false);

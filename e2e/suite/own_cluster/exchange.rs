@@ -1,0 +1,300 @@
+//! The token endpoint as an agent meets it, over TLS, against a broker that runs as it is shipped.
+
+use super::in_node;
+use crate::support::{Namespace, SYSTEM, apply, eventually, figure, get, kubectl, replicas};
+use jsonwebtoken::{DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+const ISSUER: &str = "https://deputy-broker.deputy-system.svc";
+const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// An answer: status, headers and JSON.
+struct Answer {
+    status: u16,
+    headers: String,
+    body: Value,
+}
+
+impl Answer {
+    #[track_caller]
+    fn is(&self, status: u16, error: &str, reason: &str) {
+        let found = (self.status, self.body["error"].as_str(), self.body["reason"].as_str());
+        assert_eq!(found, (status, Some(error), Some(reason)), "{}", self.body);
+    }
+}
+
+/// One replica of the broker.
+struct Replica(String);
+
+impl Replica {
+    fn first() -> Self {
+        eventually("a replica of the broker is ready", || {
+            let pod = replicas("broker")
+                .into_iter()
+                .find(|pod| pod["status"]["containerStatuses"][0]["ready"] == true)?;
+            pod["status"]["podIP"].as_str().map(|ip| Self(ip.to_owned()))
+        })
+    }
+
+    fn ask(&self, path: &str, arguments: &[&str]) -> Answer {
+        let url = format!("https://{}:8443{path}", self.0);
+        let curl = ["curl", "-sk", "--max-time", "10", "-i"];
+        let said = in_node(&[&curl[..], arguments, &[&url]].concat(), "").accepted();
+        let (headers, body) = said.split_once("\r\n\r\n").unwrap();
+        let status = headers.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {body}"));
+        Answer { status, headers: headers.to_lowercase(), body }
+    }
+
+    /// An exchange with these parameters.
+    fn exchange(&self, form: &[(&str, &str)]) -> Answer {
+        let form: Vec<_> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let arguments: Vec<_> = form.iter().flat_map(|pair| ["--data-urlencode", pair]).collect();
+        self.ask("/token", &arguments)
+    }
+}
+
+/// A namespace with the agent `a`, which may have `read` of a resource for itself, and the agent's token.
+struct Scene {
+    ns: Namespace,
+    resource: String,
+    token: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let ns = Namespace::new();
+        let resource = format!("https://{}.example.com/mcp", ns.0);
+        let object = json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "ProtectedResource", "metadata": {"name": ns.0},
+            "spec": {"identifier": resource, "owner": "o@example.com", "maxTokenLifetimeSeconds": 600,
+                "scopes": [{"name": "read"}, {"name": "search"}, {"name": "write"}], "userAuthorization": {"type": "Kubernetes"},
+                "allowedAgents": [{"name": "here", "namespaces": {"names": [ns.0]}, "modes": ["OnOwnBehalf"],
+                    "scopes": ["read", "search"]}]}});
+        apply(&object.to_string()).accepted();
+        let mut scene = Self { ns, resource, token: String::new() };
+        let grants = format!(", grants: [{{protectedResourceName: {}, scopes: [read, write]}}]", scene.ns.0);
+        scene.ns.identity("a", &grants).accepted();
+        scene.lend(&["read", "search"]);
+        apply(&scene.ns.pod("p", "a", "")).accepted();
+        scene.ns.runs("p");
+        let token = scene.ns.inside("p", &["cat", "/var/run/secrets/deputy.dev/token"]);
+        scene.token = token.trim().to_owned();
+        scene
+    }
+
+    fn lend(&self, scopes: &[&str]) {
+        let policy = json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "DelegationPolicy",
+            "metadata": {"name": "own", "namespace": self.ns.0}, "spec": {"agents": {"names": ["a"]}, "mode": "OnOwnBehalf",
+                "resources": [{"protectedResourceName": self.ns.0, "scopes": scopes}], "token": {"maxLifetimeSeconds": 300}}});
+        apply(&policy.to_string()).accepted();
+    }
+
+    fn form<'a>(&'a self, scope: &'a str) -> Vec<(&'a str, &'a str)> {
+        vec![
+            ("grant_type", GRANT),
+            ("subject_token", &self.token),
+            ("subject_token_type", JWT),
+            ("resource", &self.resource),
+            ("scope", scope),
+        ]
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        kubectl(&["delete", "protectedresource", &self.ns.0, "--ignore-not-found"]);
+    }
+}
+
+/// The intersection of what it is granted, what the owner consents to and what a policy lends; verified by a library that is
+/// not ours with the keys that are published.
+#[test]
+fn an_agent_gets_a_narrower_token_for_itself() {
+    let (scene, broker) = (Scene::new(), Replica::first());
+    let given = broker.exchange(&scene.form("read search write"));
+    assert_eq!(given.status, 200, "{}", given.body);
+    assert!(given.headers.contains("cache-control: no-store"), "{}", given.headers);
+    assert_eq!((&given.body["scope"], &given.body["token_type"]), (&json!("read"), &json!("Bearer")));
+    let denied = json!([{"scope": "search", "half": "agent"}, {"scope": "write", "half": "agent"}]);
+    assert_eq!((&given.body["denied"], &given.body["expires_in"]), (&denied, &json!(300)));
+
+    let token = given.body["access_token"].as_str().unwrap();
+    let keys: JwkSet = serde_json::from_value(broker.ask("/jwks", &[]).body).unwrap();
+    let header = decode_header(token).unwrap();
+    assert_eq!(header.typ.as_deref(), Some("at+jwt"));
+    let key = DecodingKey::from_jwk(keys.find(&header.kid.unwrap()).unwrap()).unwrap();
+    let mut validation = Validation::new(header.alg);
+    validation.set_issuer(&[ISSUER]);
+    validation.set_audience(&[&scene.resource]);
+    validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
+    let claims = decode::<Value>(token, &key, &validation).unwrap().claims;
+    let account = format!("system:serviceaccount:{}:agent.a", scene.ns.0);
+    assert_eq!((&claims["sub"], &claims["client_id"]), (&json!(account), &json!(account)));
+    assert_eq!((&claims["sub_profile"], claims.get("act")), (&json!("ai_agent"), None));
+    let pod = get(&["-n", &scene.ns.0, "pod", "p"]);
+    assert_eq!(claims.pointer("/deputy.dev/pod/uid"), Some(&pod["metadata"]["uid"]));
+    validation.set_audience(&["https://other.example.com"]);
+    assert!(decode::<Value>(token, &key, &validation).is_err(), "it is for one resource");
+
+    let document = broker.ask("/.well-known/oauth-authorization-server", &[]).body;
+    assert_eq!(
+        (&document["issuer"], &document["token_endpoint"]),
+        (&json!(ISSUER), &json!(format!("{ISSUER}/token")))
+    );
+    // Each permit has a place of its own on the record.
+    let place = |answer: &Answer| {
+        answer.body["audit"].as_str().unwrap().rsplit_once('#').unwrap().1.parse::<u64>().unwrap()
+    };
+    let next = broker.exchange(&scene.form("read"));
+    assert!(place(&next) > place(&given), "{} {}", next.body, given.body);
+}
+
+/// What is withdrawn is effective at the next request, whoever withdraws it.
+#[test]
+fn what_is_withdrawn_is_refused_at_the_next_request() {
+    let (scene, broker) = (Scene::new(), Replica::first());
+    let ns = &scene.ns;
+    let given = || broker.exchange(&scene.form("read"));
+    assert_eq!(given().status, 200);
+    let becomes = |what: &str, status: u16, error: &str, reason: &str| {
+        let since = Instant::now();
+        let answer = eventually(what, || Some(given()).filter(|answer| answer.status == status));
+        answer.is(status, error, reason);
+        figure(&format!("exchange: {what} refused {:.2} s after it", since.elapsed().as_secs_f64()));
+    };
+    apply(&format!(
+        "{{apiVersion: deputy.dev/v1alpha1, kind: AgentSuspension, metadata: {{name: s, namespace: {}}}, spec: {{agentName: a, \
+         reason: r, pods: Retain}}}}",
+        ns.0
+    ))
+    .accepted();
+    becomes("a suspended agent", 400, "unauthorized_client", "agent_suspended");
+    ns.kubectl(&["delete", "agentsuspension", "s"]).accepted();
+    // Its account was replaced meanwhile, and the token is of the one before.
+    eventually("the old token is told from the new account's", || {
+        (given().body["reason"] == "actor_account_replaced").then_some(())
+    });
+
+    let (scene, broker) = (Scene::new(), Replica::first());
+    let given = || broker.exchange(&scene.form("read"));
+    let becomes = |what: &str, error: &str, reason: &str| {
+        let answer = eventually(what, || Some(given()).filter(|answer| answer.status == 400));
+        answer.is(400, error, reason);
+    };
+    scene.lend(&["search"]);
+    becomes("what is not lent any more", "invalid_scope", "delegation");
+    scene.ns.kubectl(&["delete", "delegationpolicy", "own"]).accepted();
+    eventually("no policy is left", || (given().body["reason"] == "no_delegation").then_some(()));
+    scene.lend(&["read"]);
+    eventually("it is lent again", || (given().status == 200).then_some(()));
+    let consent = "{\"spec\": {\"allowedAgents\": []}}";
+    kubectl(&["patch", "protectedresource", &scene.ns.0, "--type=merge", "-p", consent]).accepted();
+    becomes("what its owner does not consent to", "invalid_target", "resource_unknown");
+    scene.ns.kubectl(&["delete", "pod", "p", "--force", "--grace-period=0"]).accepted();
+    eventually("the pod is gone", || (given().body["reason"] == "actor_pod_gone").then_some(()));
+}
+
+/// Rows of the corpus that no user's token takes part in.
+#[test]
+fn what_is_no_exchange_is_refused_with_its_reason() {
+    let (scene, broker) = (Scene::new(), Replica::first());
+    let form = scene.form("read");
+    let with = |name: &'static str, value: &'static str| {
+        let mut form = form.clone();
+        form.retain(|(present, _)| *present != name);
+        form.push((name, value));
+        form
+    };
+    let also = |name: &'static str, value: &'static str| [&form[..], &[(name, value)]].concat();
+    let many = vec!["s"; 33].join(" ");
+    let many: &'static str = many.leak();
+    let cases = [
+        (
+            "grant_type",
+            with("grant_type", "client_credentials"),
+            400,
+            "unsupported_grant_type",
+            "grant_type_unsupported",
+        ),
+        (
+            "corpus_11 two resources",
+            also("resource", "https://b.example.com"),
+            400,
+            "invalid_target",
+            "resource_repeated",
+        ),
+        (
+            "corpus_11 another audience",
+            also("audience", "https://b.example.com"),
+            400,
+            "invalid_target",
+            "audience_mismatch",
+        ),
+        (
+            "corpus_11 another resource",
+            with("resource", "https://b.example.com"),
+            400,
+            "invalid_target",
+            "resource_unknown",
+        ),
+        (
+            "corpus_12 http",
+            with("resource", "http://papers.example.com"),
+            400,
+            "invalid_target",
+            "resource_malformed",
+        ),
+        (
+            "corpus_13 line break",
+            with("scope", "read\r\nSet-Cookie:x"),
+            400,
+            "invalid_scope",
+            "scope_malformed",
+        ),
+        ("corpus_13 too many", with("scope", many), 400, "invalid_scope", "scope_malformed"),
+        ("corpus_14 twice", also("scope", "read"), 400, "invalid_request", "duplicate_parameter"),
+        (
+            "corpus_15 type alone",
+            also("actor_token_type", JWT),
+            400,
+            "invalid_request",
+            "actor_token_required",
+        ),
+        (
+            "corpus_20 the API server's audience",
+            with("subject_token", "e30.e30.e30"),
+            400,
+            "invalid_request",
+            "actor_malformed",
+        ),
+        ("corpus_24 secret", also("client_secret", "x"), 401, "invalid_client", "client_authentication"),
+        (
+            "corpus_25 another client",
+            also("client_id", "system:serviceaccount:x:agent.b"),
+            401,
+            "invalid_client",
+            "client_mismatch",
+        ),
+        ("a scope nobody has", with("scope", "delete"), 400, "invalid_scope", "agent_half"),
+    ];
+    for (what, form, status, error, reason) in &cases {
+        let answer = broker.exchange(form);
+        let found = (answer.status, answer.body["error"].as_str(), answer.body["reason"].as_str());
+        assert_eq!(found, (*status, Some(*error), Some(*reason)), "{what}: {}", answer.body);
+        let said = format!("{}{}", answer.headers, answer.body);
+        assert!(!said.contains("set-cookie") && !said.contains(&scene.token), "{what}: {said}");
+    }
+    // Of an account that is no agent's.
+    let token = scene.ns.kubectl(&["create", "token", "default", "--audience", ISSUER]).accepted();
+    let mut form = scene.form("read");
+    form[1].1 = token.trim();
+    broker.exchange(&form).is(400, "invalid_request", "actor_not_an_agent");
+    let basic = ["-u", "a:b", "--data-urlencode", "grant_type=x"];
+    broker.ask("/token", &basic).is(400, "unsupported_grant_type", "grant_type_unsupported");
+    broker.ask("/token", &[]).is(405, "invalid_request", "method_not_allowed");
+    figure(&format!("exchange: {} requests that are none, each refused with its reason", cases.len() + 3));
+    let log = kubectl(&["-n", SYSTEM, "logs", "deputy-broker-0", "--tail=-1"]).accepted();
+    assert!(!log.contains(&scene.token[..40]), "a token is in the log");
+}
