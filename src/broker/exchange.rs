@@ -13,7 +13,10 @@ use super::{
 use crate::{
     audit::{Entry, Noise, User},
     index::{Identity, Snapshot, freshness::Freshness},
-    oauth::{Denied, OAuthError, Parties, Reason, ScopeSet, TOKEN_TYPE, Token, TokenExchange, TokenResponse},
+    metrics::BrokerMetrics,
+    oauth::{
+        Denied, Half, OAuthError, Parties, Reason, ScopeSet, TOKEN_TYPE, Token, TokenExchange, TokenResponse,
+    },
     policy::exchange::{self, Agent, Decision, Grant, Request, authorize, expiry, narrow},
     store::Wal,
 };
@@ -51,6 +54,8 @@ pub struct Broker {
     pub record: Wal,
     /// What is counted rather than recorded.
     pub noise: Mutex<Noise>,
+    /// What is counted for dashboards.
+    pub metrics: Arc<BrokerMetrics>,
     /// The time.
     pub clock: fn() -> Timestamp,
     /// An unguessable name.
@@ -75,6 +80,18 @@ impl Broker {
     /// # Errors
     /// The first step that fails.
     pub async fn exchange(&self, headers: &HeaderMap, body: &[u8]) -> Result<TokenResponse, Refused> {
+        let began = Instant::now();
+        let exchanged = self.go_through(headers, body).await;
+        match &exchanged {
+            Ok(_) => self.metrics.permitted(began.elapsed()),
+            Err(OAuthError { reason, .. }) => {
+                self.metrics.denied(reason.as_str(), reason.half().map(Half::as_str), began.elapsed());
+            }
+        }
+        exchanged
+    }
+
+    async fn go_through(&self, headers: &HeaderMap, body: &[u8]) -> Result<TokenResponse, Refused> {
         let admitted = async {
             let request = TokenExchange::parse(headers, body)?;
             self.is_fit()?;
@@ -215,6 +232,7 @@ impl Broker {
         if let Some(entry) = due {
             self.note(&entry);
         }
+        self.metrics.dropped(self.record.dropped());
     }
 }
 

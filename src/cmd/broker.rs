@@ -5,7 +5,7 @@ use crate::{
     audit::{LogId, Noise},
     broker::{self, Broker, Issuers, Keys, actor::Reviews},
     index::Index,
-    metrics::{CertificateMetrics, IndexMetrics, Metrics, Role},
+    metrics::{BrokerMetrics, CertificateMetrics, IndexMetrics, Metrics, Role},
     runtime::{
         admin::{self, Check},
         audiences, client, clock, log, secret, server, tls,
@@ -122,6 +122,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let mut metrics = Metrics::new(Role::Broker);
     let watch_metrics = IndexMetrics::register(&mut metrics);
     let certificate_metrics = CertificateMetrics::register(&mut metrics);
+    let broker_metrics = BrokerMetrics::register(&mut metrics);
 
     let proving = options.freshness.config(process, "deputy-broker")?;
     let index = Index::new(process.declarable(Some(&options.issuer))?);
@@ -146,6 +147,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         keys,
         record,
         noise: Mutex::new(Noise::default()),
+        metrics: broker_metrics,
         clock: clock::now,
         random,
     });

@@ -6,8 +6,8 @@ use axum::{
 };
 use deputy::{
     metrics::{
-        AdmissionMetrics, CertificateMetrics, ControllerMetrics, DecodeError, Effect, IndexMetrics, Metrics,
-        Pass, Role, Verdict, Webhook,
+        AdmissionMetrics, BrokerMetrics, CertificateMetrics, ControllerMetrics, DecodeError, Effect,
+        IndexMetrics, Metrics, Pass, Role, Verdict, Webhook,
     },
     runtime::admin::{self, Check},
 };
@@ -28,6 +28,16 @@ fn webhook() -> Metrics {
     admission.excepted("AI401", Pass::Allow);
     IndexMetrics::register(&mut metrics).watch_failed("agentidentities");
     CertificateMetrics::register(&mut metrics).in_use("serving", Timestamp::UNIX_EPOCH);
+    metrics
+}
+
+fn broker() -> Metrics {
+    let mut metrics = Metrics::new(Role::Broker);
+    let broker = BrokerMetrics::register(&mut metrics);
+    broker.permitted(Duration::from_millis(2));
+    broker.denied("agent_half", Some("agent"), Duration::from_millis(1));
+    broker.denied("media_type", None, Duration::from_millis(1));
+    broker.dropped(3);
     metrics
 }
 
@@ -69,7 +79,7 @@ fn families(text: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn every_metric_is_well_formed_and_ours() {
-    for metrics in [webhook(), controller()] {
+    for metrics in [webhook(), controller(), broker()] {
         let text = metrics.render().unwrap();
         for (name, kind) in families(&text) {
             assert!(name.starts_with("deputy_"), "{name}");

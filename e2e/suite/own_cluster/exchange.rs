@@ -198,6 +198,7 @@ fn what_is_withdrawn_is_refused_at_the_next_request() {
 
 /// Rows of the corpus that no user's token takes part in.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, a request a line")]
 fn what_is_no_exchange_is_refused_with_its_reason() {
     let (scene, broker) = (Scene::new(), Replica::first());
     let form = scene.form("read");

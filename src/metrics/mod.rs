@@ -1,10 +1,14 @@
-//! Every metric of Deputy, by name, in one place.
+//! Every metric of Deputy, by name, in one place: the broker's in [`broker`], all others here.
 //!
 //! Rooms receive the small structs of typed methods below and never see a registry, so that a label's values stay a
 //! closed set: they are enums or `&'static str` of the caller's own constants, never text from a request.
 //!
 //! The format is Prometheus' text format 0.0.4 rather than OpenMetrics: every scraper reads it, and `promtool check
 //! metrics` judges it.
+
+mod broker;
+
+pub use broker::BrokerMetrics;
 
 use k8s_openapi::jiff::Timestamp;
 use prometheus_client::{
