@@ -117,7 +117,7 @@ reasons! {
     GrantTypeRequired "grant_type_required" InvalidRequest BAD_REQUEST None, "grant_type is missing: send urn:ietf:params:oauth:grant-type:token-exchange";
     GrantTypeUnsupported "grant_type_unsupported" UnsupportedGrantType BAD_REQUEST None, "the grant type is urn:ietf:params:oauth:grant-type:token-exchange and no other";
     ClientAuthentication "client_authentication" InvalidClient UNAUTHORIZED None, "an agent is authenticated by its actor_token: send no Authorization header, client_secret or client_assertion";
-    DpopUnsupported "dpop_unsupported" InvalidRequest BAD_REQUEST None, "tokens are Bearer tokens: send no DPoP header";
+    DpopUnsupported "dpop_unsupported" InvalidRequest BAD_REQUEST None, "tokens are Bearer tokens: send no DPoP header, and no subject_token that is bound to a key";
     SubjectTokenRequired "subject_token_required" InvalidRequest BAD_REQUEST None, "subject_token is missing";
     SubjectTokenTypeRequired "subject_token_type_required" InvalidRequest BAD_REQUEST None, "subject_token_type is missing";
     SubjectTokenTypeUnsupported "subject_token_type_unsupported" InvalidRequest BAD_REQUEST None, "subject_token_type must be access_token or id_token beside an actor_token, and jwt without one";
