@@ -13,6 +13,7 @@
 //! | [`token`] | the keys that sign Deputy's own tokens, and the signature; pure |
 //! | [`audit`] | the record: what an entry says, how a log is read again after a crash; pure |
 //! | [`metrics`] | every metric, by name |
+//! | [`verify`] | users' tokens: their issuers' keys, and whom they speak of |
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
 //! | [`store`] | the record on disk: one writer, durable before the answer |
@@ -36,3 +37,4 @@ pub mod policy;
 pub mod runtime;
 pub mod store;
 pub mod token;
+pub mod verify;

@@ -440,6 +440,32 @@ impl CertificateMetrics {
     }
 }
 
+// === issuers of users' tokens ===
+
+/// How it goes to get issuers' keys.
+#[derive(Debug)]
+pub struct IssuerMetrics {
+    fetches: Family<ResultLabels, Counter>,
+}
+
+impl IssuerMetrics {
+    /// Registers them with `metrics`.
+    pub fn register(metrics: &mut Metrics) -> Arc<Self> {
+        let new = Self { fetches: Family::default() };
+        metrics.registry.register(
+            "deputy_issuer_key_fetches",
+            "Fetches of a TrustedIssuer's keys by result: fetched, or what was wrong",
+            new.fetches.clone(),
+        );
+        Arc::new(new)
+    }
+
+    /// A fetch ended with `result` (`fetched`, or what was wrong in a word).
+    pub fn fetched(&self, result: &'static str) {
+        self.fetches.get_or_create(&ResultLabels { result }).inc();
+    }
+}
+
 // === the controller ===
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -11,6 +11,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("token", &[]),
     ("metrics", &[]),
     ("oauth", &["identity"]),
+    ("verify", &["api", "index", "oauth", "metrics"]),
     ("audit", &[]),
     ("store", &["audit"]),
     ("broker", &["api", "identity", "oauth", "index", "policy", "token", "audit", "metrics", "store"]),
@@ -28,6 +29,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "token",
             "metrics",
             "oauth",
+            "verify",
             "audit",
             "store",
             "plugin",
@@ -42,7 +44,22 @@ const ALLOWED: [(&str, &[&str]); 15] = [
 /// What the pure rooms may not name: they take time, randomness and the world as arguments.
 const IMPURE: [&str; 7] =
     ["tokio::", "axum::", "kube::Client", "kube::Api", "tracing::", "SystemTime", "std::env"];
-const PURE_ROOMS: [&str; 8] = ["api", "audit", "identity", "index", "oauth", "plugin", "policy", "token"];
+const PURE_ROOMS: [&str; 13] = [
+    "api",
+    "audit",
+    "identity",
+    "index",
+    "oauth",
+    "plugin",
+    "policy",
+    "token",
+    // Of a room that also reaches out, the files that decide.
+    "verify/cache",
+    "verify/json",
+    "verify/jwks",
+    "verify/jws",
+    "verify/subject",
+];
 
 fn sources(room: &str) -> Vec<(String, String)> {
     fn collect(path: &Path, found: &mut Vec<(String, String)>) {

@@ -1,0 +1,120 @@
+//! JSON objects in which every member is named once, at every depth (RFC 8259, section 4: of two that are equal, readers
+//! disagree which counts; RFC 7515, section 4 and RFC 7519, section 4 let us refuse both).
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
+use std::fmt;
+
+/// The object that `bytes` are, UTF-8 and without a byte beside it; `None` if they are none. How deep it may be is bounded
+/// by serde_json.
+pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(bytes) {
+        Ok(Strict(Value::Object(object))) => Some(object),
+        _ => None,
+    }
+}
+
+/// A value without repeated members.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without repeated members")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not finite"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        let mut values = vec![];
+        while let Some(Strict(value)) = sequence.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let Strict(value) = members.next_value()?;
+            if object.insert(name, value).is_some() {
+                return Err(A::Error::custom("a member is repeated"));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_repeated_member_is_refused_at_any_depth_and_in_any_spelling() {
+        for text in [
+            r#"{"a": 1, "a": 1}"#,
+            r#"{"sub": 1, "\u0073ub": 2}"#,
+            r#"{"a": [{"b": {"c": 1, "d": 2, "c": 1}}]}"#,
+            r#"{"a": 1} {}"#,
+            r#"{"a": 1e999}"#,
+            r#"{"a": "\ud800"}"#,
+            "[]",
+            "1",
+            "",
+        ] {
+            assert_eq!(object(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(object(b"{\"a\": \"\xff\"}"), None, "no UTF-8");
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+        assert_eq!(object(deep.as_bytes()), None);
+        assert!(object(br#"{"a": {"b": 1}, "b": [{"b": 1}, {"b": 2}]}"#).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_serde_json_reads(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Some(object) = object(&bytes) {
+                prop_assert_eq!(Value::Object(object), serde_json::from_slice::<Value>(&bytes).unwrap());
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! From a token to whom it speaks of.
+
+use super::{
+    Issuers, VerifiedSubject,
+    cache::{Cache, token_id},
+    peek,
+};
+use crate::{
+    index::delegation::Delegation,
+    oauth::{Actor, Reason, SubjectTokenType, Token},
+};
+use k8s_openapi::jiff::Timestamp;
+use std::{fmt, sync::Arc};
+
+/// Verifies users' tokens.
+pub struct Verifier {
+    issuers: Issuers,
+    cache: Cache,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Verifier({:?})", self.issuers)
+    }
+}
+
+impl Verifier {
+    /// Has the keys of issuers from `issuers`.
+    pub fn new(issuers: Issuers) -> Self {
+        Self { issuers, cache: Cache::default() }
+    }
+
+    /// Whom `token` speaks of, which the client calls a `kind`, and which `actor` shows at `now`. Only issuers that count in
+    /// `delegation` are believed. `own_issuer` is Deputy's own `iss`.
+    ///
+    /// May wait for an issuer's keys, at most [`super::Bounds::fetch`], once in a while.
+    ///
+    /// # Errors
+    /// As [`peek`], [`super::Peeked::trusted`] and [`super::Peeked::verify`] have them, in this order.
+    pub async fn verify(
+        &self,
+        token: &Token,
+        kind: SubjectTokenType,
+        delegation: &Delegation,
+        own_issuer: &str,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Arc<VerifiedSubject>, Reason> {
+        let peeked = peek(token.as_str())?;
+        let issuer = peeked.trusted(delegation, own_issuer)?;
+        // Before anything is fetched for it.
+        peeked.accepted(kind, issuer)?;
+        let keys = self.issuers.keys(issuer, peeked.kid()).await;
+        let key = keys.select(peeked.kid(), peeked.algorithm)?.id;
+        let id = token_id(token.as_str(), kind);
+        if let Some(known) = self.cache.get(&id, &key, issuer) {
+            known.still_stands(issuer, actor, now)?;
+            return Ok(known);
+        }
+        let subject = Arc::new(peeked.verify(kind, &keys, issuer, own_issuer, actor, now)?);
+        self.cache.put(id, key, Arc::clone(&subject));
+        Ok(subject)
+    }
+}
