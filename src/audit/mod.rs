@@ -29,5 +29,5 @@ pub use acknowledged::Acknowledged;
 pub use entry::{Agent, Basis, Decision, Entry, Kind, Rights, RightsMode, TooLong, User, Version};
 pub use frame::{Commit, Frame, LogId, MAX_COMMIT, MAX_ENTRY, Unread, framed_length};
 pub use noise::Noise;
-pub use pseudonym::{PseudonymKey, WeakKey};
+pub use pseudonym::{PSEUDONYM_KEY_ENTRY, PseudonymKey, WeakKey};
 pub use recovery::{Contradiction, Recovered, Recovery, recover};

@@ -6,6 +6,9 @@ use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::fmt;
 
+/// The entry of the Secret in which the key rests.
+pub const PSEUDONYM_KEY_ENTRY: &str = "key";
+
 /// Bytes a key has at least: as many as HMAC-SHA256 makes (RFC 2104, section 3).
 const KEY: usize = 32;
 /// Bytes of a pseudonym.

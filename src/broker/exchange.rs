@@ -7,18 +7,23 @@
 use super::{
     actor::{Actor, Presence, Reviews, prefilter},
     keys::Keys,
-    mint::{self, Issuers, Making},
+    mint::{self, Issuers, Making, OnBehalf},
     record::Asked,
+    rights::{Person, Rights},
 };
 use crate::{
-    audit::{Entry, Noise, User},
-    index::{Identity, Snapshot, freshness::Freshness},
+    audit::{Entry, Noise, PseudonymKey, RightsMode, User},
+    index::{Identity, Snapshot, delegation::UserRights, freshness::Freshness},
     metrics::BrokerMetrics,
     oauth::{
-        Denied, Half, OAuthError, Parties, Reason, ScopeSet, TOKEN_TYPE, Token, TokenExchange, TokenResponse,
+        Actor as Act, Denied, Half, OAuthError, Parties, Reason, ScopeSet, TOKEN_TYPE, Token, TokenExchange,
+        TokenResponse,
     },
-    policy::exchange::{self, Agent, Decision, Grant, Request, authorize, expiry, narrow},
+    policy::exchange::{
+        self, Agent, Candidates, Decision, Grant, Request, Right, Subject, authorize, expiry, narrow,
+    },
     store::Wal,
+    verify::{VerifiedSubject, Verifier},
 };
 use http::HeaderMap;
 use k8s_openapi::jiff::Timestamp;
@@ -48,6 +53,12 @@ pub struct Broker {
     pub freshness: watch::Receiver<Freshness>,
     /// Whose token is whose.
     pub reviews: Reviews,
+    /// Of whom users' tokens speak.
+    pub subjects: Verifier,
+    /// What users may do.
+    pub rights: Rights,
+    /// By which users are on record.
+    pub pseudonyms: watch::Receiver<Option<Arc<PseudonymKey>>>,
     /// The keys in use.
     pub keys: watch::Receiver<Option<Arc<Keys>>>,
     /// The record.
@@ -72,6 +83,15 @@ struct Admitted<'a> {
     snapshot: Arc<Snapshot>,
     now: Timestamp,
     transaction: String,
+    /// For whom, and how he is called on record.
+    user: Option<(Arc<VerifiedSubject>, User)>,
+}
+
+/// What the user may do, who said so, and as of when.
+struct Known {
+    rights: BTreeMap<String, Right>,
+    mode: RightsMode,
+    as_of: Timestamp,
 }
 
 impl Broker {
@@ -106,12 +126,40 @@ impl Broker {
             }
         };
         let (now, transaction) = ((self.clock)(), (self.random)());
-        let admitted = Admitted { request: &request, actor: &actor, snapshot, now, transaction };
-        let decided = self.decide(&admitted).await;
+        let mut admitted =
+            Admitted { request: &request, actor: &actor, snapshot, now, transaction, user: None };
+        let decided = async {
+            admitted.user = self.user(&admitted).await?;
+            self.decide(&admitted).await
+        };
+        let decided = decided.await;
         if let Err(reason) = &decided {
-            self.note(&admitted.asked(None).denied(*reason));
+            self.note(&admitted.asked().denied(*reason));
         }
         Ok(decided?)
+    }
+
+    /// The user, if it is for one.
+    async fn user(&self, admitted: &Admitted<'_>) -> Result<Option<(Arc<VerifiedSubject>, User)>, Reason> {
+        let Parties::OnBehalfOfUser { subject_token, subject_token_type, .. } = &admitted.request.parties
+        else {
+            return Ok(None);
+        };
+        let Issuers { cluster, broker } = &self.issuers;
+        let actor = Act::agent(cluster, &admitted.actor.account);
+        let delegation = &admitted.snapshot.delegation;
+        let verified = self.subjects.verify(
+            subject_token,
+            *subject_token_type,
+            delegation,
+            broker,
+            &actor,
+            admitted.now,
+        );
+        let user = verified.await?;
+        let key = self.pseudonyms.borrow().clone().ok_or(Reason::Audit)?;
+        let called = key.user(user.issuer_url(), user.username());
+        Ok(Some((user, called)))
     }
 
     /// Whether anything may be permitted at all.
@@ -141,21 +189,26 @@ impl Broker {
     }
 
     async fn decide(&self, admitted: &Admitted<'_>) -> Result<TokenResponse, Reason> {
-        let Admitted { request, actor, snapshot, now, transaction } = admitted;
-        if matches!(request.parties, Parties::OnBehalfOfUser { .. }) {
-            return Err(Reason::SubjectIssuer);
-        }
+        let Admitted { actor, snapshot, now, transaction, user, .. } = admitted;
         let scopes: BTreeSet<String> = admitted.scopes().into_iter().collect();
-        let asked = admitted.request(&scopes)?;
-        let candidates = permitted(authorize(&asked, snapshot))?;
-        let grant = permitted(narrow(candidates, &BTreeMap::new()))?;
-        let expires = permitted(expiry(&grant, *now, &[actor.expires]))?;
+        let candidates = permitted(authorize(&admitted.request(&scopes)?, snapshot))?;
+        let known = match user {
+            Some((user, _)) => Some(self.known(user, &candidates, *now).await),
+            None => None,
+        };
+        let rights = known.as_ref().map(|known| known.rights.clone()).unwrap_or_default();
+        let grant = permitted(narrow(candidates, &rights))?;
+        let ends: Vec<_> =
+            [actor.expires].into_iter().chain(user.iter().map(|(user, _)| user.expires_at())).collect();
+        let expires = permitted(expiry(&grant, *now, &ends))?;
         let jti = (self.random)();
-        let making = Making { actor, user: None, now: *now, expires, jti: &jti, transaction };
+        let on_behalf = user.as_ref().zip(known.as_ref()).map(|((user, _), known)| on_behalf(user, known));
+        let making = Making { actor, user: on_behalf.as_ref(), now: *now, expires, jti: &jti, transaction };
         let token = self.sign(&mint::claims(&self.issuers, &grant, making), *now)?;
-        let index = self.append(&admitted.asked(None).permitted(&grant, &jti, None)).await?;
+        let rights = known.as_ref().map(|known| (known.mode, known.as_of));
+        let index = self.append(&admitted.asked().permitted(&grant, &jti, rights)).await?;
         if let Err(reason) = self.still(admitted, &grant) {
-            self.note(&admitted.asked(None).withheld(reason, &jti));
+            self.note(&admitted.asked().withheld(reason, &jti));
             return Err(reason);
         }
         let given: ScopeSet = grant.scopes().collect::<Vec<_>>().join(" ").parse()?;
@@ -168,6 +221,24 @@ impl Broker {
             denied: denied.collect(),
             audit: format!("{}#{index}", self.record.log()),
         })
+    }
+
+    /// What the user may do of what is left, as the resource has it asked.
+    async fn known(&self, user: &VerifiedSubject, candidates: &Candidates<'_>, now: Timestamp) -> Known {
+        let resource = candidates.basis.resource;
+        match &resource.user_rights {
+            UserRights::Claims { scope_claim } => {
+                let has = user.scopes_in(scope_claim);
+                let right = |scope: &str| if has.contains(scope) { Right::Allowed } else { Right::Denied };
+                let rights = candidates.scopes().map(|scope| (scope.to_owned(), right(scope))).collect();
+                Known { rights, mode: RightsMode::Claims, as_of: user.issued_at() }
+            }
+            UserRights::Kubernetes => {
+                let person = Person { username: user.username(), groups: user.groups() };
+                let rights = self.rights.of(person, &resource.origin.name, candidates.scopes()).await;
+                Known { rights, mode: RightsMode::Kubernetes, as_of: now }
+            }
+        }
     }
 
     /// Whether what was permitted would be permitted still: the token is not out yet.
@@ -183,6 +254,12 @@ impl Broker {
         let resting_on = Some(grant.basis.policy.origin.uid.as_str());
         let candidates =
             permitted(authorize(&Request { resting_on, ..admitted.request(&scopes)? }, &snapshot))?;
+        // What the user's token was held against is as it was.
+        if candidates.basis.issuer.map(|issuer| &issuer.origin)
+            != grant.basis.issuer.map(|issuer| &issuer.origin)
+        {
+            return Err(Reason::SubjectIssuer);
+        }
         // All that is signed, and not only some of it.
         if candidates.scopes().count() == scopes.len() { Ok(()) } else { Err(Reason::DelegationHalf) }
     }
@@ -248,21 +325,42 @@ impl Admitted<'_> {
     fn request<'s>(&'s self, scopes: &'s BTreeSet<String>) -> Result<Request<'s>, Reason> {
         let identity = self.identity().ok_or(Reason::AgentUnknown)?;
         let Identity { namespace, name, uid, .. } = identity;
-        let agent = Agent { namespace, name, uid };
+        let subject = self.user.as_ref().map(|(user, _)| Subject {
+            issuer: user.issuer_url(),
+            username: user.username(),
+            groups: user.groups(),
+            ceiling: user.ceiling(),
+        });
         let resource = self.request.resource.as_str();
-        Ok(Request { agent, subject: None, resource, scopes, resting_on: None })
+        Ok(Request { agent: Agent { namespace, name, uid }, subject, resource, scopes, resting_on: None })
     }
 
-    fn asked(&self, user: Option<User>) -> Asked<'_> {
+    fn asked(&self) -> Asked<'_> {
         Asked {
             now: self.now,
             transaction: &self.transaction,
             actor: self.actor,
             identity: self.identity(),
-            user,
+            user: self.user.as_ref().map(|(_, called)| called.clone()),
             resource: self.request.resource.as_str(),
             scopes: self.scopes(),
         }
+    }
+}
+
+/// What a token says of its user.
+fn on_behalf(user: &VerifiedSubject, known: &Known) -> OnBehalf {
+    let (mode, asked_by_groups) = match known.mode {
+        RightsMode::Kubernetes => ("kubernetes", true),
+        RightsMode::Claims => ("claims", false),
+        RightsMode::AuthZen => ("authzen", false),
+    };
+    OnBehalf {
+        username: user.username().to_owned(),
+        groups: asked_by_groups.then(|| user.groups().to_vec()),
+        lineage: user.lineage_id().to_owned(),
+        auth_time: user.auth_time(),
+        rights: (mode, known.as_of),
     }
 }
 

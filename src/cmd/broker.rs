@@ -2,10 +2,10 @@
 
 use super::{FreshnessOptions, ProcessOptions, serving::Endpoint, view::View};
 use crate::{
-    audit::{LogId, Noise},
-    broker::{self, Broker, Issuers, Keys, actor::Reviews},
+    audit::{LogId, Noise, PSEUDONYM_KEY_ENTRY, PseudonymKey},
+    broker::{self, Broker, Issuers, Keys, actor::Reviews, rights::Rights},
     index::Index,
-    metrics::{BrokerMetrics, CertificateMetrics, IndexMetrics, Metrics, Role},
+    metrics::{BrokerMetrics, CertificateMetrics, IndexMetrics, IssuerMetrics, Metrics, Role},
     runtime::{
         admin::{self, Check},
         audiences, client, clock, log, secret, server, tls,
@@ -13,19 +13,20 @@ use crate::{
     },
     store::{self, Wal},
     token::{KeySet, Life, SIGNING_KEYS_ENTRY},
+    verify::{self, Bounds, Verifier},
 };
 use anyhow::{Context as _, bail};
 use aws_lc_rs::rand;
 use axum_server::Handle;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use clap::Args;
-use futures::{Stream, StreamExt as _};
+use futures::{StreamExt as _, future::ready};
 use k8s_openapi::{ByteString, jiff::SignedDuration};
+use kube::Client;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -56,6 +57,10 @@ pub(super) struct Options {
 }
 
 impl Options {
+    fn certificate(&self) -> String {
+        format!("{}-broker-tls", self.process.fullname)
+    }
+
     fn life(&self) -> Life {
         let ahead = SignedDuration::from_secs(self.signing_key_ahead_seconds.into());
         Life { ahead, ..Life::default() }
@@ -84,22 +89,59 @@ fn open_record(directory: &Path) -> anyhow::Result<Wal> {
     Ok(record)
 }
 
-/// Takes into use what the Secret holds, each time it changes. Keys that cannot be used leave those before in use.
-async fn follow_keys(
-    mut secret: impl Stream<Item = BTreeMap<String, ByteString>> + Unpin,
-    life: Life,
-    found: &watch::Sender<Option<Arc<Keys>>>,
-    keyed: &watch::Sender<bool>,
-) {
-    while let Some(data) = secret.next().await {
+/// Where what is kept in Secrets is told.
+struct Told {
+    keys: watch::Sender<Option<Arc<Keys>>>,
+    keyed: watch::Sender<bool>,
+    pseudonyms: watch::Sender<Option<Arc<PseudonymKey>>>,
+}
+
+impl Told {
+    /// Takes into use what the Secrets of the release `fullname` hold, each time they change, for ever. What cannot be used
+    /// leaves in use what was before.
+    async fn follow(
+        &self,
+        client: &Client,
+        process: &ProcessOptions,
+        life: Life,
+        watches: &Arc<IndexMetrics>,
+    ) {
+        let secret = |what: &str| {
+            let name = format!("{}-broker-{what}", process.fullname);
+            secret::follow(client.clone(), &process.namespace, &name, watches)
+        };
+        let signing = secret("signing").for_each(|data| {
+            self.use_keys(&data, life);
+            ready(())
+        });
+        let naming = secret("pseudonyms").for_each(|data| {
+            self.use_pseudonyms(&data);
+            ready(())
+        });
+        tokio::select! {
+            () = signing => {}
+            () = naming => {}
+        }
+    }
+
+    fn use_keys(&self, data: &BTreeMap<String, ByteString>, life: Life) {
         let text = data.get(SIGNING_KEYS_ENTRY).map_or(&[][..], |bytes| &bytes.0);
         match KeySet::from_json(text).and_then(|set| Keys::new(set, life)) {
             Ok(keys) => {
                 tracing::info!(?keys, "signing keys taken into use");
-                found.send_replace(Some(Arc::new(keys)));
-                keyed.send_replace(true);
+                self.keys.send_replace(Some(Arc::new(keys)));
+                self.keyed.send_replace(true);
             }
             Err(error) => tracing::error!(%error, "signing keys not taken into use"),
+        }
+    }
+
+    /// Without the key nothing is permitted to users.
+    fn use_pseudonyms(&self, data: &BTreeMap<String, ByteString>) {
+        let bytes = data.get(PSEUDONYM_KEY_ENTRY).map_or(&[][..], |bytes| &bytes.0);
+        match PseudonymKey::new("1".to_owned(), bytes) {
+            Ok(key) => _ = self.pseudonyms.send_replace(Some(Arc::new(key))),
+            Err(error) => tracing::error!(%error, "the key of pseudonyms is not taken into use"),
         }
     }
 }
@@ -122,7 +164,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let mut metrics = Metrics::new(Role::Broker);
     let watch_metrics = IndexMetrics::register(&mut metrics);
     let certificate_metrics = CertificateMetrics::register(&mut metrics);
-    let broker_metrics = BrokerMetrics::register(&mut metrics);
+    let issuers = verify::Issuers::new(Bounds::default(), IssuerMetrics::register(&mut metrics));
 
     let proving = options.freshness.config(process, "deputy-broker")?;
     let index = Index::new(process.declarable(Some(&options.issuer))?);
@@ -139,35 +181,35 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     ];
     checks.extend(view.checks());
     let (found, keys) = watch::channel(None);
+    let (named, pseudonyms) = watch::channel(None);
     let broker = Arc::new(Broker {
         issuers: Issuers { broker: options.issuer.clone(), cluster },
         snapshots: view.snapshots.clone(),
         freshness: view.freshness.clone(),
         reviews: Reviews::new(client.clone(), options.issuer.clone()),
+        subjects: Verifier::new(issuers),
+        rights: Rights::new(client.clone()),
+        pseudonyms,
         keys,
         record,
         noise: Mutex::new(Noise::default()),
-        metrics: broker_metrics,
+        metrics: BrokerMetrics::register(&mut metrics),
         clock: clock::now,
         random,
     });
 
-    let resolver = Arc::new(tls::Resolver::default());
-    let name = |what: &str| format!("{}-broker-{what}", process.fullname);
-    let (certificate_secret, keys_secret) = (name("tls"), name("signing"));
+    let (resolver, served) = (Arc::new(tls::Resolver::default()), options.certificate());
     let certificate = tls::follow_secret(
         client.clone(),
         &process.namespace,
-        &certificate_secret,
+        &served,
         Arc::clone(&resolver),
         loaded,
         certificate_metrics,
         Arc::clone(&watch_metrics),
     );
-    let signing = async {
-        let keys = pin!(secret::follow(client, &process.namespace, &keys_secret, &watch_metrics));
-        follow_keys(keys, options.life(), &found, &keyed).await;
-    };
+    let told = Told { keys: found, keyed, pseudonyms: named };
+    let followed = told.follow(&client, process, options.life(), &watch_metrics);
     let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
     let exchanges = Endpoint {
         address: options.address,
@@ -179,8 +221,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = kept => Err(ended),
-        () = certificate => bail!("the watch of Secret {certificate_secret} ended"),
-        () = signing => bail!("the watch of Secret {keys_secret} ended"),
+        () = certificate => bail!("the watch of the broker's certificate ended"),
+        () = followed => bail!("the watches of the broker's Secrets ended"),
         () = tick(&broker) => bail!("what is counted is not recorded any more"),
         ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
         ended = exchanges.serve() => ended,

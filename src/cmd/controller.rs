@@ -74,6 +74,7 @@ impl BrokerOptions {
         Ok(signing_keys::Config {
             namespace: process.namespace.clone(),
             secret: format!("{}-broker-signing", process.fullname),
+            pseudonyms: format!("{}-broker-pseudonyms", process.fullname),
             algorithm: match self.signing_algorithm {
                 SigningAlgorithm::Es256 => Algorithm::Es256,
                 SigningAlgorithm::Rs256 => Algorithm::Rs256,

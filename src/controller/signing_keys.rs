@@ -1,8 +1,9 @@
-//! The keys that the broker signs with: kept in a Secret, made and dropped by time. Which one signs, each replica of the
+//! The keys that the broker signs with, and the one by which users are on record: kept in a Secret each, made and dropped by time. Which one signs, each replica of the
 //! broker tells from the keys and its clock ([`crate::token`]).
 
 use super::secrets::{Data, Secrets};
 use crate::{
+    audit::PSEUDONYM_KEY_ENTRY,
     metrics::{ControllerMetrics, IndexMetrics},
     runtime::{clock, watch::retried},
     token::{Algorithm, KeySet, Life, Next, SIGNING_KEYS_ENTRY, SigningKey, SigningKeyError},
@@ -10,10 +11,11 @@ use crate::{
 use aws_lc_rs::{
     encoding::{AsDer as _, Pkcs8V1Der},
     error::Unspecified,
-    rand::SystemRandom,
+    rand::{self, SystemRandom},
     rsa::KeySize,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::StreamExt as _;
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
@@ -36,6 +38,8 @@ pub struct Config {
     pub namespace: String,
     /// Name of the Secret.
     pub secret: String,
+    /// Name of the Secret with the key of the record's pseudonyms.
+    pub pseudonyms: String,
     /// What new keys sign with.
     pub algorithm: Algorithm,
     /// How long keys serve.
@@ -79,7 +83,11 @@ pub async fn run(
     let mut changes = pin!(retried(watcher(api, this), "secrets", &watches));
     let secrets = Secrets::new(client, &config.namespace, metrics);
     loop {
-        let wait = match round(&secrets, &config).await {
+        let kept = async {
+            keep_pseudonyms(&secrets, &config.pseudonyms).await?;
+            round(&secrets, &config).await
+        };
+        let wait = match kept.await {
             Ok(next) => {
                 ensured.send_replace(true);
                 Duration::try_from(clock::now().duration_until(next)).unwrap_or_default().min(LONGEST_WAIT)
@@ -129,6 +137,19 @@ async fn round(secrets: &Secrets, config: &Config) -> Result<Timestamp, Error> {
         tracing::info!(secret = config.secret, keys = ?keys.keys(), "signing keys changed");
     }
     Ok(next)
+}
+
+/// Makes the key of the record's pseudonyms if there is none. It is never made anew: without it nobody could say any more
+/// which user an entry is about.
+async fn keep_pseudonyms(secrets: &Secrets, name: &str) -> Result<(), Error> {
+    let (_, version) = secrets.read(name).await?;
+    if version.is_some() {
+        return Ok(());
+    }
+    let mut key = [0; 32];
+    rand::fill(&mut key)?;
+    let data = Data::from_iter([(PSEUDONYM_KEY_ENTRY, BASE64_STANDARD.encode(key))]);
+    Ok(secrets.write(name, "Opaque", data, None).await?)
 }
 
 /// A new key in PKCS #8.

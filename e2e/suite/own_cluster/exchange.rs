@@ -2,7 +2,14 @@
 
 use super::in_node;
 use crate::support::{Namespace, SYSTEM, apply, eventually, figure, get, kubectl, replicas};
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use deputy::token::{Algorithm, Signer};
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -298,4 +305,148 @@ fn what_is_no_exchange_is_refused_with_its_reason() {
     figure(&format!("exchange: {} requests that are none, each refused with its reason", cases.len() + 3));
     let log = kubectl(&["-n", SYSTEM, "logs", "deputy-broker-0", "--tail=-1"]).accepted();
     assert!(!log.contains(&scene.token[..40]), "a token is in the log");
+}
+
+/// An identity provider whose keys the cluster was told; it signs with a library, and what is made of its tokens is real.
+struct Provider {
+    signer: Signer,
+    url: String,
+    ns: String,
+}
+
+impl Provider {
+    fn new(ns: &str) -> Self {
+        let key =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        let signer = Signer::new(Algorithm::Es256, key.as_ref()).unwrap();
+        let url = format!("https://idp.{ns}.example.com");
+        let keys = json!({"keys": [signer.published().jwk]}).to_string();
+        let issuer = json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "TrustedIssuer", "metadata": {"name": ns}, "spec": {
+            "issuer": {"url": url, "audiences": ["deputy"], "jwks": keys},
+            "tokens": [{"type": "AccessToken", "headerTypes": ["at+jwt"], "scopeCeiling": "None"}],
+            "claimMappings": {"username": {"claim": "sub", "prefix": format!("{ns}:")},
+                "groups": {"claim": "groups", "prefix": format!("{ns}:")}},
+            "maxTokenAgeSeconds": 900}});
+        apply(&issuer.to_string()).accepted();
+        Self { signer, url, ns: ns.to_owned() }
+    }
+
+    /// An access token of somebody's, with these claims besides.
+    fn token(&self, who: &str, besides: Value) -> String {
+        let now = Timestamp::now().as_second();
+        let mut claims = json!({"iss": self.url, "aud": "deputy", "sub": who, "groups": ["readers"], "iat": now, "exp": now + 600});
+        claims.as_object_mut().unwrap().extend(besides.as_object().unwrap().clone());
+        self.signer.sign("at+jwt", claims.to_string().as_bytes()).unwrap()
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        kubectl(&["delete", "trustedissuer", &self.ns, "--ignore-not-found"]);
+        for kind in ["clusterrole", "clusterrolebinding"] {
+            kubectl(&["delete", kind, &format!("{}-alice", self.ns), "--ignore-not-found"]);
+        }
+    }
+}
+
+/// Alice and carol may lend `read` and `write` of the scene's resource to its agent, and alice has the right to `read` herself.
+fn users_may_lend(ns: &str) -> Provider {
+    let provider = Provider::new(ns);
+    let consent = json!({"spec": {"allowedAgents": [{"name": "here", "namespaces": {"names": [ns]},
+        "modes": ["OnBehalfOfUser"], "scopes": ["read", "search", "write"]}]}});
+    kubectl(&["patch", "protectedresource", ns, "--type=merge", "-p", &consent.to_string()]).accepted();
+    let policy = json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "DelegationPolicy", "metadata": {"name": "users", "namespace": ns},
+        "spec": {"agents": {"names": ["a"]}, "mode": "OnBehalfOfUser",
+            "subjects": [{"trustedIssuerName": ns, "users": [format!("{ns}:alice"), format!("{ns}:carol")]}],
+            "resources": [{"protectedResourceName": ns, "scopes": ["read", "write"]}], "token": {"maxLifetimeSeconds": 300}}});
+    apply(&policy.to_string()).accepted();
+    let role = format!("{ns}-alice");
+    let rights = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": role},
+        "rules": [{"apiGroups": ["deputy.dev"], "resources": ["protectedresources/scopes"], "resourceNames": [ns], "verbs": ["read"]}]});
+    apply(&rights.to_string()).accepted();
+    kubectl(&[
+        "create",
+        "clusterrolebinding",
+        &role,
+        "--clusterrole",
+        &role,
+        "--user",
+        &format!("{ns}:alice"),
+    ])
+    .accepted();
+    provider
+}
+
+/// What the agent, the owner, the policy and the user's own rights have in common, and no more; the user's rights are those
+/// that the API server knows now.
+#[test]
+fn an_agent_acts_for_a_user_within_the_users_rights_as_they_are_now() {
+    let (scene, broker) = (Scene::new(), Replica::first());
+    let ns = scene.ns.0.as_str();
+    let provider = users_may_lend(ns);
+    let role = format!("{ns}-alice");
+    let exchange = |user: &str, scope: &str| {
+        broker.exchange(&[
+            ("grant_type", GRANT),
+            ("subject_token", user),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+            ("actor_token", &scene.token),
+            ("actor_token_type", JWT),
+            ("resource", &scene.resource),
+            ("scope", scope),
+        ])
+    };
+    let alice = provider.token("alice", json!({}));
+    let given = eventually("alice may lend it", || {
+        Some(exchange(&alice, "read write search")).filter(|answer| answer.status == 200)
+    });
+    assert_eq!(given.body["scope"], "read");
+    let denied = json!([{"scope": "search", "half": "agent"}, {"scope": "write", "half": "user"}]);
+    assert_eq!(given.body["denied"], denied);
+    let payload = given.body["access_token"].as_str().unwrap().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let account = format!("system:serviceaccount:{ns}:agent.a");
+    assert_eq!((&claims["sub"], &claims["act"]["sub"]), (&json!(format!("{ns}:alice")), &json!(account)));
+    assert_eq!(
+        (&claims["aud"], &claims["groups"]),
+        (&json!(scene.resource), &json!([format!("{ns}:readers")]))
+    );
+
+    // Carol may lend, and has no right herself; bob has nobody's word that he may lend.
+    exchange(&provider.token("carol", json!({})), "read").is(400, "invalid_scope", "user_half");
+    exchange(&provider.token("bob", json!({})), "read").is(400, "actor_unauthorized", "no_delegation");
+    // What is no user's token of today.
+    let past = json!({"iat": 1_600_000_000, "exp": 1_600_000_600});
+    exchange(&provider.token("alice", past), "read").is(400, "invalid_request", "subject_expired");
+    exchange(&provider.token("alice", json!({"aud": "other"})), "read").is(
+        400,
+        "invalid_request",
+        "subject_audience",
+    );
+    exchange(&provider.token("alice", json!({"act": {"sub": "x"}})), "read").is(
+        400,
+        "invalid_request",
+        "nested_unsupported",
+    );
+    exchange(&format!("{alice}x"), "read").is(400, "invalid_request", "subject_signature");
+    exchange(given.body["access_token"].as_str().unwrap(), "read").is(
+        400,
+        "invalid_request",
+        "nested_unsupported",
+    );
+    let mut other = Provider::new(&format!("{ns}-other"));
+    other.url.clone_from(&provider.url);
+    exchange(&other.token("alice", json!({})), "read").is(400, "invalid_request", "subject_key");
+    let since = Instant::now();
+    kubectl(&["delete", "clusterrolebinding", &role]).accepted();
+    let refused = eventually("alice's right is gone", || {
+        Some(exchange(&alice, "read")).filter(|answer| answer.status != 200)
+    });
+    refused.is(400, "invalid_scope", "user_half");
+    let took = since.elapsed();
+    figure(&format!(
+        "exchange: a user's right that is withdrawn is refused {:.1} s after it",
+        took.as_secs_f64()
+    ));
+    assert!(took < std::time::Duration::from_secs(5 + 3), "{took:?}");
 }
