@@ -186,12 +186,12 @@ fn leases_belong_to_one_pod_each() {
         objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     };
     let leases = || names(get(&["-n", SYSTEM, "leases"])["items"].as_array().unwrap().clone());
-    let pods = || names(replicas("webhook"));
+    let pods = || names([replicas("webhook"), replicas("broker")].concat());
     eventually("each replica has a Lease and no other pod has", || (leases() == pods()).then_some(()));
-    let gone = pods().pop_first().unwrap();
+    let gone = names(replicas("webhook")).pop_first().unwrap();
     kubectl(&["-n", SYSTEM, "delete", "pod", &gone]).accepted();
     eventually("the Lease went with its pod, and the next pod has one", || {
-        (!leases().contains(&gone) && leases().len() == 2 && leases() == pods()).then_some(())
+        (!leases().contains(&gone) && leases().len() == 4 && leases() == pods()).then_some(())
     });
     let lease = format!(
         "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: other, namespace: {SYSTEM}}}}}"
