@@ -1,7 +1,6 @@
 //! The kubectl plugin as people run it: `kubectl deputy ...`, each with rights of his own.
 
 use crate::support::{Namespace, Said, User, apply, eventually, figure, get, run};
-use k8s_openapi::jiff::Timestamp;
 use std::{env, os::unix::fs::symlink, path::PathBuf, time::Instant};
 
 /// The plugin where kubectl finds it.
@@ -112,12 +111,7 @@ fn pods_are_kept_where_the_switch_says_so() {
     ns.runs("p");
     let account = || get(&["-n", &ns.0, "serviceaccount", "agent.a"])["metadata"]["uid"].clone();
     let (before, pod) = (account(), get(&["-n", &ns.0, "pod", "p"])["metadata"]["uid"].clone());
-    // What has its node for two seconds or less is not kept.
-    eventually("the pod is older than that", || {
-        let pod = get(&["-n", &ns.0, "pod", "p", "-o", "json"]);
-        let started = pod["status"]["startTime"].as_str()?.parse::<Timestamp>().ok()?;
-        (Timestamp::now().duration_since(started).as_secs() > 4).then_some(())
-    });
+    ns.ages("p");
     plugin.admin(&["suspend", "a", "-n", &ns.0, "--reason", "INC-4711", "--pods", "retain"]).accepted();
     eventually("the account is another", || {
         ns.kubectl(&["get", "serviceaccount", "agent.a"]).ok.then(account).filter(|uid| *uid != before)

@@ -1,5 +1,6 @@
 //! kubectl and waiting. The suite drives the cluster as a person would, with the binary people use.
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use std::{
     env,
@@ -156,6 +157,17 @@ impl Namespace {
     /// Waits until a pod runs.
     pub fn runs(&self, pod: &str) {
         self.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=60s"]).accepted();
+    }
+
+    /// Waits until a pod has run for long enough to be kept: what has its node for two seconds or less when its agent is
+    /// suspended may have slipped in.
+    pub fn ages(&self, pod: &str) {
+        self.runs(pod);
+        eventually("the pod is old enough to be kept", || {
+            let pod = get(&["-n", &self.0, "pod", pod]);
+            let started = pod["status"]["startTime"].as_str()?.parse::<Timestamp>().ok()?;
+            (Timestamp::now().duration_since(started).as_secs() >= 4).then_some(())
+        });
     }
 
     /// Runs a command in the pod of the agent `a`, which an exception lets be entered meanwhile.

@@ -38,12 +38,6 @@ fn token(ns: &Namespace, agent: &str) -> Said {
     ])
 }
 
-/// Waits until pod `name` has run for long enough to be kept: what has its node for two seconds or less may have slipped in.
-fn ages(ns: &Namespace, name: &str) {
-    ns.runs(name);
-    thread::sleep(Duration::from_secs(4));
-}
-
 const TOKENS: &str = ", tokens: [{name: t, audience: x.example.com, expirationSeconds: 600}]";
 
 #[test]
@@ -51,7 +45,7 @@ fn a_suspended_agent_gets_no_token_until_the_suspension_is_gone() {
     let ns = Namespace::new();
     ns.identity("a", TOKENS).accepted();
     apply(&ns.pod("p", "a", "")).accepted();
-    ages(&ns, "p");
+    ns.ages("p");
     token(&ns, "a").accepted();
     suspend(&ns, "another", Some("b"), "Retain").accepted();
     token(&ns, "a").accepted();
@@ -76,7 +70,7 @@ fn issued_tokens_die_with_the_account() {
     let ns = Namespace::new();
     ns.identity("a", ", kubernetesAPIAccess: Token").accepted();
     apply(&ns.pod("p", "a", "")).accepted();
-    ages(&ns, "p");
+    ns.ages("p");
     let path = "/var/run/secrets/kubernetes.io/serviceaccount/token";
     let token = ns.inside("p", &["cat", path]);
     let whoami =

@@ -163,6 +163,7 @@ fn an_agent_gets_a_narrower_token_for_itself() {
 fn what_is_withdrawn_is_refused_at_the_next_request() {
     let (scene, broker) = (Scene::new(), Replica::first());
     let ns = &scene.ns;
+    ns.ages("p");
     let given = || broker.exchange(&scene.form("read"));
     assert_eq!(given().status, 200);
     let becomes = |what: &str, status: u16, error: &str, reason: &str| {
