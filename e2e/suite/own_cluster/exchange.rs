@@ -164,6 +164,8 @@ fn what_is_withdrawn_is_refused_at_the_next_request() {
     let (scene, broker) = (Scene::new(), Replica::first());
     let ns = &scene.ns;
     ns.ages("p");
+    let account = || ns.kubectl(&["get", "serviceaccount", "agent.a", "-o", "jsonpath={.metadata.uid}"]);
+    let before = account().accepted();
     let given = || broker.exchange(&scene.form("read"));
     assert_eq!(given().status, 200);
     let becomes = |what: &str, status: u16, error: &str, reason: &str| {
@@ -179,8 +181,9 @@ fn what_is_withdrawn_is_refused_at_the_next_request() {
     ))
     .accepted();
     becomes("a suspended agent", 400, "unauthorized_client", "agent_suspended");
+    eventually("its account is replaced", || Some(account()).filter(|now| now.ok && now.text != before));
     ns.kubectl(&["delete", "agentsuspension", "s"]).accepted();
-    // Its account was replaced meanwhile, and the token is of the one before.
+    // Switched on again, the agent has another account, and the token is of the one before.
     eventually("the old token is told from the new account's", || {
         (given().body["reason"] == "actor_account_replaced").then_some(())
     });
