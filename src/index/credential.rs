@@ -32,6 +32,14 @@ impl Credential {
     }
 }
 
+/// The annotation by which an account is mapped to a client of Azure, by GUID.
+const AZURE_CLIENT: &str = "azure.workload.identity/client-id";
+
+/// The role that `role` under this annotation is, however it is written: a GUID is the same in upper case.
+pub fn canonical_role(annotation: &str, role: &str) -> String {
+    if annotation == AZURE_CLIENT { role.to_ascii_lowercase() } else { role.to_owned() }
+}
+
 /// Something that has one holder at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {

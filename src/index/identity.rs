@@ -2,7 +2,7 @@
 //! status and admission all use it, so none of them can disagree on what is valid.
 
 use super::{
-    Credential, Subject,
+    Credential, Subject, canonical_role,
     delegation::{Grants, InvalidDelegation, grants},
 };
 use crate::api::v1alpha1::{AgentIdentity, KubernetesApiAccess};
@@ -233,9 +233,6 @@ fn validate_credentials(object: &AgentIdentity) -> Result<Vec<Credential>, Inval
     credentials.collect()
 }
 
-/// The annotation by which an account is mapped to a client of Azure, by GUID.
-const AZURE_CLIENT: &str = "azure.workload.identity/client-id";
-
 fn validate_annotations(
     object: &AgentIdentity,
     declarable: &Declarable,
@@ -246,11 +243,8 @@ fn validate_annotations(
             Err(Invalid::Annotation(key.clone()))
         } else if !role.0.bytes().all(|byte| byte.is_ascii_graphic()) {
             Err(Invalid::Role(key.clone()))
-        } else if key == AZURE_CLIENT {
-            // A GUID, which is the same in upper case: one role, however it is written.
-            Ok((key.clone(), role.0.to_ascii_lowercase()))
         } else {
-            Ok((key.clone(), role.0.clone()))
+            Ok((key.clone(), canonical_role(key, &role.0)))
         }
     });
     annotations.collect()

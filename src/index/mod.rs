@@ -17,7 +17,7 @@ mod snapshot;
 mod suspension;
 
 pub use account::{Account, keeps_account, owning_identity};
-pub use credential::{Claim, Credential, Subject};
+pub use credential::{Claim, Credential, Subject, canonical_role};
 pub use exception::{Census, Exception, Exceptions, NamedTarget};
 pub use identity::{Declarable, Identity, Invalid, ReservedAudiences, Token, is_dns_label};
 pub use pod::LivePod;

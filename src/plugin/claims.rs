@@ -6,7 +6,7 @@ use crate::{
         condition::READY,
         v1alpha1::{AgentIdentity, ClaimHolder, CredentialClaim},
     },
-    index::{Claim, Subject},
+    index::{Claim, Subject, canonical_role},
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt as _, core::DeserializeGuard};
@@ -112,7 +112,10 @@ fn declared(identity: &AgentIdentity) -> Vec<Subject> {
     });
     let account = identity.spec.service_account.iter();
     let roles = account.flat_map(|account| &account.annotations);
-    let roles = roles.map(|(key, role)| Subject::CloudRole { annotation: key.clone(), role: role.0.clone() });
+    let roles = roles.map(|(key, role)| Subject::CloudRole {
+        annotation: key.clone(),
+        role: canonical_role(key, &role.0),
+    });
     secrets.chain(roles).collect()
 }
 
@@ -263,6 +266,20 @@ Secret      one/queue     one/a    TakenAway   2026-01-02T03:04:05Z   one/a
         let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeezed(&holdings.table()), squeezed(expected));
         assert_eq!(holdings.unreadable, ["torn"]);
+    }
+
+    /// Who holds a role does not wait for it, however he writes it.
+    #[test]
+    fn a_role_is_one_in_both_spellings() {
+        let azure = "azure.workload.identity/client-id";
+        let role = Subject::CloudRole { annotation: azure.into(), role: "abcd".into() };
+        let mut holder = identity("one", "a", "AccountReady", &[]);
+        let spec = &mut holder.0.as_mut().unwrap().spec;
+        spec.service_account.as_mut().unwrap().annotations =
+            serde_json::from_value(json!({ azure: "ABCD" })).unwrap();
+        let holdings = Holdings::new(vec![claim(&role, "a", false)], Some(vec![holder]), None);
+        assert_eq!(holdings.all.len(), 1, "{holdings:?}");
+        assert_eq!(holdings.all[0].waiting, Some(vec![]));
     }
 
     #[test]
