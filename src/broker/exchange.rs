@@ -73,8 +73,19 @@ pub struct Broker {
     pub random: fn() -> String,
 }
 
-/// A refusal, and what of it the caller may be told.
-type Refused = OAuthError;
+/// Why a decision led to no token.
+enum Undone {
+    /// Nothing was permitted.
+    Denied(Reason),
+    /// What was permitted was withheld, which is on record already.
+    Withheld(Reason),
+}
+
+impl From<Reason> for Undone {
+    fn from(reason: Reason) -> Self {
+        Self::Denied(reason)
+    }
+}
 
 /// A request whose agent is known and may act.
 struct Admitted<'a> {
@@ -99,7 +110,7 @@ impl Broker {
     ///
     /// # Errors
     /// The first step that fails.
-    pub async fn exchange(&self, headers: &HeaderMap, body: &[u8]) -> Result<TokenResponse, Refused> {
+    pub async fn exchange(&self, headers: &HeaderMap, body: &[u8]) -> Result<TokenResponse, OAuthError> {
         let began = Instant::now();
         let exchanged = self.go_through(headers, body).await;
         match &exchanged {
@@ -111,12 +122,12 @@ impl Broker {
         exchanged
     }
 
-    async fn go_through(&self, headers: &HeaderMap, body: &[u8]) -> Result<TokenResponse, Refused> {
+    async fn go_through(&self, headers: &HeaderMap, body: &[u8]) -> Result<TokenResponse, OAuthError> {
         let admitted = async {
             let request = TokenExchange::parse(headers, body)?;
             self.is_fit()?;
             let (actor, snapshot) = self.authenticate(&request).await?;
-            Ok::<_, Refused>((request, actor, snapshot))
+            Ok::<_, OAuthError>((request, actor, snapshot))
         };
         let (request, actor, snapshot) = match admitted.await {
             Ok(admitted) => admitted,
@@ -133,10 +144,13 @@ impl Broker {
             self.decide(&admitted).await
         };
         let decided = decided.await;
-        if let Err(reason) = &decided {
-            self.note(&admitted.asked().denied(*reason));
-        }
-        Ok(decided?)
+        decided.map_err(|undone| match undone {
+            Undone::Denied(reason) => {
+                self.note(&admitted.asked().denied(reason));
+                reason.into()
+            }
+            Undone::Withheld(reason) => reason.into(),
+        })
     }
 
     /// The user, if it is for one.
@@ -188,7 +202,7 @@ impl Broker {
         }
     }
 
-    async fn decide(&self, admitted: &Admitted<'_>) -> Result<TokenResponse, Reason> {
+    async fn decide(&self, admitted: &Admitted<'_>) -> Result<TokenResponse, Undone> {
         let Admitted { actor, snapshot, now, transaction, user, .. } = admitted;
         let scopes: BTreeSet<String> = admitted.scopes().into_iter().collect();
         let candidates = permitted(authorize(&admitted.request(&scopes)?, snapshot))?;
@@ -209,7 +223,7 @@ impl Broker {
         let index = self.append(&admitted.asked().permitted(&grant, &jti, rights)).await?;
         if let Err(reason) = self.still(admitted, &grant) {
             self.note(&admitted.asked().withheld(reason, &jti));
-            return Err(reason);
+            return Err(Undone::Withheld(reason));
         }
         let given: ScopeSet = grant.scopes().collect::<Vec<_>>().join(" ").parse()?;
         let denied =
