@@ -287,9 +287,7 @@ impl Webhook {
             if admission.awaited && patience.is_rewarded().await {
                 continue;
             }
-            let mut warnings = wording::exceptions(&admission.exceptions, now);
-            warnings.extend(wording::warnings(&admission.findings));
-            let answer = Answer::allow(&request.uid).warn(wording::shown(warnings));
+            let answer = Answer::allow(&request.uid).warn(wording::told(&admission, now));
             return Ok((
                 Verdict::Allowed,
                 self.audited(answer, &admission.findings, admission.identity, &snapshot),
@@ -366,9 +364,7 @@ impl Webhook {
         for used in exceptions {
             self.metrics.excepted(used.rule.id, effect(used.exception));
         }
-        let mut warnings = wording::exceptions(exceptions, now);
-        warnings.extend(wording::warnings(findings));
-        let answer = self.allow(request, findings, *identity, snapshot).warn(wording::shown(warnings));
+        let answer = self.allow(request, findings, *identity, snapshot).warn(wording::told(admission, now));
         (Verdict::Allowed, answer.audit("exceptions", wording::names(exceptions)))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     api::v1alpha1::ExceptionEffect,
-    policy::{Finding, Used},
+    policy::{Admission, Finding, Used},
 };
 use k8s_openapi::jiff::Timestamp;
 
@@ -37,7 +37,7 @@ pub(super) fn warnings(findings: &[Finding]) -> Vec<String> {
 }
 
 /// What lets the pod pass, and when it will not any more.
-pub(super) fn exceptions(used: &[Used<'_>], now: Timestamp) -> Vec<String> {
+fn exceptions(used: &[Used<'_>], now: Timestamp) -> Vec<String> {
     let line = |Used { exception, rule }: &Used<'_>| {
         let does = match exception.effect {
             ExceptionEffect::Allow => "allowed",
@@ -59,10 +59,12 @@ pub(super) fn exceptions(used: &[Used<'_>], now: Timestamp) -> Vec<String> {
     used.iter().take(SHOWN_WARNINGS).map(line).collect()
 }
 
-/// As many warnings as are shown.
-pub(super) fn shown(mut warnings: Vec<String>) -> Vec<String> {
-    warnings.truncate(SHOWN_WARNINGS);
-    warnings
+/// All warnings of an answer: the exceptions first.
+pub(super) fn told(admission: &Admission<'_>, now: Timestamp) -> Vec<String> {
+    let mut told = exceptions(&admission.exceptions, now);
+    told.extend(warnings(&admission.findings));
+    told.truncate(SHOWN_WARNINGS);
+    told
 }
 
 /// The names of the exceptions, each once.

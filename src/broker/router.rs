@@ -1,7 +1,7 @@
 //! The endpoints, and what of HTTP decides.
 
 use super::Broker;
-use crate::oauth::{OAuthError, Reason, TokenResponse};
+use crate::oauth::{OAuthError, Reason};
 use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
@@ -44,7 +44,7 @@ async fn token(State(broker): State<Arc<Broker>>, request: Request) -> Response 
         broker.exchange(&parts.headers, &body).await
     };
     match answered.await {
-        Ok(given) => answer(StatusCode::OK, &given),
+        Ok(given) => json(StatusCode::OK, given.body()),
         Err(refused) => refuse(&refused),
     }
 }
@@ -62,10 +62,6 @@ fn is_form(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
-fn answer(status: StatusCode, given: &TokenResponse) -> Response {
-    json(status, given.body())
 }
 
 fn refuse(refused: &OAuthError) -> Response {

@@ -7,11 +7,12 @@
 use super::{
     account::owned,
     context::Context,
-    identities::{Error, writing},
+    identities::Error,
     pods::Agent,
     refusal,
     retries::{Declared, Retries},
     status::{Hindrance, Made},
+    writing,
 };
 use crate::{
     api::{CA_KEY, FIELD_MANAGER, MANAGED_BY_LABEL},

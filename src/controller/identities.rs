@@ -17,6 +17,7 @@ use super::{
     refusal,
     retries::Declared,
     status::{self, Circumstances, Hindrance, Made, Of, Outcome},
+    writing,
 };
 use crate::{
     api::{
@@ -35,7 +36,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
     core::{ApiResource, DeserializeGuard},
     runtime::controller::Action,
 };
@@ -427,10 +428,6 @@ async fn switch_off(
 
 fn ready(account: &ServiceAccount) -> Outcome {
     Outcome::Ready { account_uid: account.metadata.uid.clone().unwrap_or_default() }
-}
-
-pub(super) fn writing() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 /// POST and not apply: an account that appeared meanwhile is a conflict to look at again, not one to adopt.

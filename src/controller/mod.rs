@@ -29,6 +29,7 @@ mod tally;
 mod triggers;
 
 use crate::{
+    api::FIELD_MANAGER,
     identity::TrustDomain,
     index::Declarable,
     metrics::{ControllerMetrics, IndexMetrics},
@@ -38,6 +39,7 @@ use futures::{Stream, StreamExt};
 use identities::Guarded;
 use kube::{
     Client,
+    api::PostParams,
     runtime::{controller, reflector},
 };
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -128,6 +130,11 @@ pub async fn run(
         () = announce => {}
         () = keeper => {}
     }
+}
+
+/// The parameters of a write in the controller's name.
+fn writing() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 async fn until_listed(

@@ -1,12 +1,10 @@
 //! The Secrets of our own namespace that the controller keeps: certificates and signing keys. Each is written with its
 //! resourceVersion, so that two controllers cannot overwrite each other unseen.
 
-use crate::{
-    api::{FIELD_MANAGER, MANAGED_BY_LABEL},
-    metrics::ControllerMetrics,
-};
+use super::writing;
+use crate::{api::MANAGED_BY_LABEL, metrics::ControllerMetrics};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Content of a Secret, as text.
@@ -55,7 +53,7 @@ impl Secrets {
         data: Data,
         version: Version,
     ) -> kube::Result<()> {
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let params = writing();
         let exists = version.is_some();
         let secret = Secret {
             metadata: ObjectMeta {

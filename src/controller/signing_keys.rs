@@ -1,5 +1,5 @@
-//! The keys that the broker signs with, and the one by which users are on record: kept in a Secret each, made and dropped by time. Which one signs, each replica of the
-//! broker tells from the keys and its clock ([`crate::token`]).
+//! The keys that the broker signs with, made and dropped by time, and the one by which users are on record, made once: a Secret
+//! each. Which key signs, each replica of the broker tells from the keys and its clock ([`crate::token`]).
 
 use super::secrets::{Data, Secrets};
 use crate::{

@@ -4,7 +4,7 @@
 //! truth, whatever flags the API server was started with.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::{fs, io, path::Path};
 
 /// Where Kubernetes mounts a pod's default token.
@@ -42,9 +42,7 @@ pub enum Error {
 /// # Errors
 /// When there is no token, or none with audiences.
 pub fn read(path: &Path) -> Result<Vec<String>, Error> {
-    let shown = || path.display().to_string();
-    let token = fs::read_to_string(path).map_err(|source| Error::NoToken { path: shown(), source })?;
-    parse(&token).ok_or_else(|| Error::NoAudience { path: shown() })
+    parse(&token(path)?).ok_or_else(|| Error::NoAudience { path: path.display().to_string() })
 }
 
 /// The cluster's issuer of ServiceAccount tokens: the `iss` claim of the token at `path`.
@@ -56,14 +54,21 @@ pub fn issuer(path: &Path) -> Result<String, Error> {
     struct Claims {
         iss: String,
     }
-    let shown = || path.display().to_string();
-    let token = fs::read_to_string(path).map_err(|source| Error::NoToken { path: shown(), source })?;
-    let payload = token.trim().split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
-    let claims = payload.and_then(|payload| serde_json::from_slice::<Claims>(&payload).ok());
-    claims.map(|claims| claims.iss).ok_or_else(|| Error::NoIssuer { path: shown() })
+    let claims = claims::<Claims>(&token(path)?);
+    claims.map(|claims| claims.iss).ok_or_else(|| Error::NoIssuer { path: path.display().to_string() })
 }
 
-/// The `aud` claim of a token, unverified: the token is our own.
+fn token(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::NoToken { path: path.display().to_string(), source })
+}
+
+/// Claims of a token, unverified: the token is our own.
+fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
+}
+
+/// The `aud` claim of a token.
 fn parse(token: &str) -> Option<Vec<String>> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -75,8 +80,7 @@ fn parse(token: &str) -> Option<Vec<String>> {
     struct Claims {
         aud: Audience,
     }
-    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let audiences = match serde_json::from_slice::<Claims>(&payload).ok()?.aud {
+    let audiences = match claims::<Claims>(token)?.aud {
         Audience::One(audience) => vec![audience],
         Audience::Many(audiences) => audiences,
     };

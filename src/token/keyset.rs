@@ -6,6 +6,7 @@
 //! [`Life::ahead`] meets a token of a key that it cannot know.
 
 use super::Signer;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -77,7 +78,6 @@ impl SigningKey {
     /// # Errors
     /// When they are no key of `algorithm`.
     pub fn new(algorithm: Algorithm, pkcs8: &[u8], created: Timestamp) -> Result<Self, SigningKeyError> {
-        use base64::{Engine as _, prelude::BASE64_STANDARD};
         let kid = Signer::new(algorithm, pkcs8)?.published().kid.clone();
         Ok(Self { kid, algorithm, created, pkcs8: BASE64_STANDARD.encode(pkcs8) })
     }
@@ -87,7 +87,6 @@ impl SigningKey {
     /// # Errors
     /// When the stored bytes are not the key they should be.
     pub fn signer(&self) -> Result<Signer, SigningKeyError> {
-        use base64::{Engine as _, prelude::BASE64_STANDARD};
         let malformed = || SigningKeyError::Malformed(self.algorithm);
         let pkcs8 = BASE64_STANDARD.decode(&self.pkcs8).map_err(|_| malformed())?;
         let signer = Signer::new(self.algorithm, &pkcs8)?;

@@ -10,10 +10,10 @@ mod users;
 pub(super) use standing::{Holdings, Verdict};
 pub(super) use users::{Users, of_agent as users_of};
 
-use super::{context::Context, identities::Guarded};
+use super::{context::Context, identities::Guarded, writing};
 use crate::{
     api::{
-        ENFORCE_LABEL, FIELD_MANAGER, MANAGED_BY_LABEL, TAKEN_AWAY_ANNOTATION,
+        ENFORCE_LABEL, MANAGED_BY_LABEL, TAKEN_AWAY_ANNOTATION,
         lean::Lean,
         v1alpha1::{ClaimHolder, CredentialClaim, CredentialClaimSpec},
     },
@@ -24,7 +24,7 @@ use futures::{StreamExt, channel::mpsc::UnboundedSender, stream};
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Preconditions},
     core::DeserializeGuard,
     runtime::{
         reflector::{ObjectRef, Store},
@@ -421,10 +421,6 @@ fn object(
 
 fn api(context: &Context) -> Api<CredentialClaim> {
     Api::all(context.client.clone())
-}
-
-fn writing() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 async fn create(claim: CredentialClaim, context: &Context) -> Result<Taken, kube::Error> {
