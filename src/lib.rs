@@ -8,6 +8,7 @@
 //! | [`api`] | the custom resources as people write them; names on objects |
 //! | [`identity`] | what principals are called |
 //! | [`oauth`] | the words of OAuth: requests, refusals, claims; no decision; pure |
+//! | [`authzen`] | the words of AuthZEN: a question and its answer; pure |
 //! | [`index`] | watch events in, one immutable validated [`index::Snapshot`] out |
 //! | [`policy`] | the decisions: the rules, `mutate`, `admit`, `exchange`; pure |
 //! | [`token`] | the keys that sign Deputy's own tokens, and the signature; pure |
@@ -17,7 +18,7 @@
 //! | [`admission`] | the webhook's protocol: review in, facts, decision, response out |
 //! | [`controller`] | reconciles identities into accounts, and keeps the webhook's certificates |
 //! | [`store`] | the record on disk: one writer, durable before the answer |
-//! | [`broker`] | the token endpoint: form in, agent and user told, decision, record, answer |
+//! | [`broker`] | the token and the decision endpoint: who asks, for whom, decision, record, answer |
 //! | [`plugin`] | what the kubectl plugin says and decides; pure |
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
 //! | [`cmd`] | the command line and the composition roots |
@@ -25,6 +26,7 @@
 pub mod admission;
 pub mod api;
 pub mod audit;
+pub mod authzen;
 pub mod broker;
 pub mod cmd;
 pub mod controller;

@@ -86,6 +86,12 @@ pub enum Kind {
     /// A token was issued, recorded, and not handed out: what it rested on had changed meanwhile.
     #[serde(rename = "token.withheld")]
     TokenWithheld,
+    /// Somebody asked whether an agent may do something.
+    #[serde(rename = "action.evaluation")]
+    ActionEvaluation,
+    /// A permit was recorded and not given: what it rested on had changed meanwhile.
+    #[serde(rename = "action.withheld")]
+    ActionWithheld,
     /// Requests of callers who could not be told were refused.
     #[serde(rename = "requests.unauthenticated")]
     Unauthenticated,
@@ -172,6 +178,17 @@ pub enum RightsMode {
     Claims,
     /// The API server (SubjectAccessReview).
     Kubernetes,
+}
+
+impl RightsMode {
+    /// The word for it, in entries and elsewhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthZen => "authzen",
+            Self::Claims => "claims",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
 }
 
 /// An entry that is too long for the log.

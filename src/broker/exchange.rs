@@ -5,87 +5,30 @@
 //! is looked at once more between the record and the answer.
 
 use super::{
-    actor::{Actor, Presence, Reviews, prefilter},
-    keys::Keys,
+    actor::{Actor, Presence},
     mint::{self, Issuers, Making, OnBehalf},
-    record::Asked,
-    rights::{Person, Rights},
+    record::{Asked, Asking},
+    reviews::prefilter,
+    rights::Person,
+    service::{Broker, Undone, permitted},
 };
 use crate::{
-    audit::{Entry, Noise, PseudonymKey, RightsMode, User},
-    index::{Identity, Snapshot, delegation::UserRights, freshness::Freshness},
-    metrics::BrokerMetrics,
+    audit::{RightsMode, User},
+    index::{Identity, Snapshot, delegation::UserRights},
     oauth::{
         Actor as Act, Denied, Half, OAuthError, Parties, Reason, ScopeSet, TOKEN_TYPE, Token, TokenExchange,
         TokenResponse,
     },
-    policy::exchange::{
-        self, Agent, Candidates, Decision, Grant, Request, Right, Subject, authorize, expiry, narrow,
-    },
-    store::Wal,
-    verify::{VerifiedSubject, Verifier},
+    policy::exchange::{Agent, Candidates, Grant, Request, Right, Subject, authorize, expiry, narrow},
+    verify::VerifiedSubject,
 };
 use http::HeaderMap;
 use k8s_openapi::jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::Arc,
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout, timeout_at},
-};
-
-/// How long a pod that is not known yet is waited for.
-const APPEARANCE: Duration = Duration::from_millis(250);
-/// How long the record may take.
-const RECORD: Duration = Duration::from_secs(2);
-
-/// What the broker decides on, and with.
-#[derive(Debug)]
-pub struct Broker {
-    /// Its own name and the cluster's.
-    pub issuers: Issuers,
-    /// The newest view of the cluster.
-    pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// How fresh it is.
-    pub freshness: watch::Receiver<Freshness>,
-    /// Whose token is whose.
-    pub reviews: Reviews,
-    /// Of whom users' tokens speak.
-    pub subjects: Verifier,
-    /// What users may do.
-    pub rights: Rights,
-    /// By which users are on record.
-    pub pseudonyms: watch::Receiver<Option<Arc<PseudonymKey>>>,
-    /// The keys in use.
-    pub keys: watch::Receiver<Option<Arc<Keys>>>,
-    /// The record.
-    pub record: Wal,
-    /// What is counted rather than recorded.
-    pub noise: Mutex<Noise>,
-    /// What is counted for dashboards.
-    pub metrics: Arc<BrokerMetrics>,
-    /// The time.
-    pub clock: fn() -> Timestamp,
-    /// An unguessable name.
-    pub random: fn() -> String,
-}
-
-/// Why a decision led to no token.
-enum Undone {
-    /// Nothing was permitted.
-    Denied(Reason),
-    /// What was permitted was withheld, which is on record already.
-    Withheld(Reason),
-}
-
-impl From<Reason> for Undone {
-    fn from(reason: Reason) -> Self {
-        Self::Denied(reason)
-    }
-}
+use tokio::time::Instant;
 
 /// A request whose agent is known and may act.
 struct Admitted<'a> {
@@ -114,9 +57,10 @@ impl Broker {
         let began = Instant::now();
         let exchanged = self.go_through(headers, body).await;
         match &exchanged {
-            Ok(_) => self.metrics.permitted(began.elapsed()),
+            Ok(_) => self.metrics.exchanges.permitted(began.elapsed()),
             Err(OAuthError { reason, .. }) => {
-                self.metrics.denied(reason.as_str(), reason.half().map(Half::as_str), began.elapsed());
+                let half = reason.half().map(Half::as_str);
+                self.metrics.exchanges.denied(reason.as_str(), half, began.elapsed());
             }
         }
         exchanged
@@ -176,30 +120,15 @@ impl Broker {
         Ok(Some((user, called)))
     }
 
-    /// Whether anything may be permitted at all.
-    fn is_fit(&self) -> Result<(), Reason> {
-        self.freshness.borrow().check(Instant::now().into_std()).map_err(|_| Reason::Stale)?;
-        if *self.record.writable().borrow() { Ok(()) } else { Err(Reason::Audit) }
-    }
-
     /// The agent, and a view of the cluster in which it may act.
     async fn authenticate(&self, request: &TokenExchange) -> Result<(Arc<Actor>, Arc<Snapshot>), Reason> {
         let (Parties::OnBehalfOfUser { actor_token, .. } | Parties::OnOwnBehalf { actor_token }) =
             &request.parties;
         let Issuers { cluster, broker } = &self.issuers;
         let expires = prefilter(actor_token.as_str(), cluster, broker, (self.clock)())?;
-        let actor = self.reviews.actor(actor_token.as_str(), expires).await?;
-        let (mut snapshots, deadline) = (self.snapshots.clone(), Instant::now() + APPEARANCE);
-        loop {
-            let snapshot = Arc::clone(&snapshots.borrow_and_update());
-            let standing = actor.standing(request.client_id.as_deref(), &snapshot, (self.clock)());
-            if standing.map(|(_, presence)| presence)? == Presence::Live {
-                return Ok((actor, snapshot));
-            }
-            if !matches!(timeout_at(deadline, snapshots.changed()).await, Ok(Ok(()))) {
-                return Err(Reason::ActorPodGone);
-            }
-        }
+        let actor = self.questions.agents.of(actor_token.as_str(), expires).await?;
+        let snapshot = self.present(&actor, request.client_id.as_deref()).await?;
+        Ok((actor, snapshot))
     }
 
     async fn decide(&self, admitted: &Admitted<'_>) -> Result<TokenResponse, Undone> {
@@ -216,13 +145,15 @@ impl Broker {
             [actor.expires].into_iter().chain(user.iter().map(|(user, _)| user.expires_at())).collect();
         let expires = permitted(expiry(&grant, *now, &ends))?;
         let jti = (self.random)();
-        let on_behalf = user.as_ref().zip(known.as_ref()).map(|((user, _), known)| on_behalf(user, known));
+        let on_behalf =
+            user.as_ref().zip(known.as_ref()).map(|((user, _), known)| on_behalf(user, known, &grant));
         let making = Making { actor, user: on_behalf.as_ref(), now: *now, expires, jti: &jti, transaction };
         let token = self.sign(&mint::claims(&self.issuers, &grant, making), *now)?;
         let rights = known.as_ref().map(|known| (known.mode, known.as_of));
-        let index = self.append(&admitted.asked().permitted(&grant, &jti, rights)).await?;
+        let asked = Asked { jti: Some(&jti), ..admitted.asked() };
+        let index = self.append(&asked.permitted(&grant, rights)).await?;
         if let Err(reason) = self.still(admitted, &grant) {
-            self.note(&admitted.asked().withheld(reason, &jti));
+            self.note(&asked.withheld(reason));
             return Err(Undone::Withheld(reason));
         }
         let given: ScopeSet = grant.scopes().collect::<Vec<_>>().join(" ").parse()?;
@@ -249,7 +180,8 @@ impl Broker {
             }
             UserRights::Kubernetes => {
                 let person = Person { username: user.username(), groups: user.groups() };
-                let rights = self.rights.of(person, &resource.origin.name, candidates.scopes()).await;
+                let rights =
+                    self.questions.rights.of(person, &resource.origin.name, candidates.scopes()).await;
                 Known { rights, mode: RightsMode::Kubernetes, as_of: now }
             }
         }
@@ -289,42 +221,6 @@ impl Broker {
         let claims = serde_json::to_vec(claims).map_err(|error| failed(&error))?;
         signer.sign(TOKEN_TYPE, &claims).map_err(|error| failed(&error))
     }
-
-    /// Puts a permit on record, and waits until it is durable.
-    async fn append(&self, entry: &Entry) -> Result<u64, Reason> {
-        let failed = |why: &dyn std::fmt::Display| {
-            tracing::error!(%why, "what is permitted cannot be recorded, and so is not permitted");
-            Reason::Audit
-        };
-        let bytes = entry.to_bytes().map_err(|error| failed(&error))?;
-        match timeout(RECORD, self.record.append(&bytes)).await {
-            Ok(Ok(index)) => Ok(index),
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(_) => Err(failed(&"the disk takes too long")),
-        }
-    }
-
-    /// Puts something on record that nobody waits for.
-    fn note(&self, entry: &Entry) {
-        match entry.to_bytes() {
-            Ok(bytes) => self.record.append_unacked(&bytes),
-            Err(error) => tracing::error!(%error, "a denial is not on record"),
-        }
-    }
-
-    fn count(&self, reason: Reason) {
-        let mut noise = self.noise.lock().unwrap_or_else(PoisonError::into_inner);
-        noise.count(reason.as_str(), (self.clock)());
-    }
-
-    /// Puts on record what was counted, once a minute of it is full.
-    pub fn tick(&self) {
-        let due = self.noise.lock().unwrap_or_else(PoisonError::into_inner).due((self.clock)());
-        if let Some(entry) = due {
-            self.note(&entry);
-        }
-        self.metrics.dropped(self.record.dropped());
-    }
 }
 
 impl Admitted<'_> {
@@ -351,50 +247,33 @@ impl Admitted<'_> {
 
     fn asked(&self) -> Asked<'_> {
         Asked {
+            kind: Asking::Exchange,
             now: self.now,
-            transaction: &self.transaction,
-            actor: self.actor,
-            identity: self.identity(),
+            id: &self.transaction,
+            actor: Some(self.actor),
+            identity: self.identity().map(|identity| identity.uid.as_str()),
             user: self.user.as_ref().map(|(_, called)| called.clone()),
-            resource: self.request.resource.as_str(),
+            action: Some("token".to_owned()),
+            resource: Some(self.request.resource.as_str()),
             scopes: self.scopes(),
+            jti: None,
+            caller: None,
         }
     }
 }
 
-/// What a token says of its user.
-fn on_behalf(user: &VerifiedSubject, known: &Known) -> OnBehalf {
-    let (mode, asked_by_groups) = match known.mode {
-        RightsMode::Kubernetes => ("kubernetes", true),
-        RightsMode::Claims => ("claims", false),
-        RightsMode::AuthZen => ("authzen", false),
-    };
+/// What a token says of its user. His groups are in it where somebody will ask for his rights by them; otherwise only those
+/// by which the policy lends.
+fn on_behalf(user: &VerifiedSubject, known: &Known, grant: &Grant<'_>) -> OnBehalf {
+    let asked_by_groups = known.mode == RightsMode::Kubernetes;
+    let issuer = grant.basis.issuer.map_or("", |issuer| &issuer.origin.name);
+    let is_told = |group: &&String| asked_by_groups || grant.basis.policy.lends_by(issuer, group);
+    let groups: Vec<_> = user.groups().iter().filter(is_told).cloned().collect();
     OnBehalf {
         username: user.username().to_owned(),
-        groups: asked_by_groups.then(|| user.groups().to_vec()),
+        groups: (asked_by_groups || !groups.is_empty()).then_some(groups),
         lineage: user.lineage_id().to_owned(),
         auth_time: user.auth_time(),
-        rights: (mode, known.as_of),
-    }
-}
-
-/// What is permitted, or the word for why not. Whoever asks learns no more of objects that he may not read.
-fn permitted<T>(decision: Decision<T>) -> Result<T, Reason> {
-    match decision {
-        Decision::Permit(permitted) => Ok(permitted),
-        Decision::Deny(denial) => Err(match denial.reason {
-            // A scope that the resource does not offer is one that its owner does not let anybody have.
-            exchange::Reason::AgentHalf | exchange::Reason::ScopeUnknown => Reason::AgentHalf,
-            exchange::Reason::AgentSuspended => Reason::AgentSuspended,
-            exchange::Reason::AgentUnknown => Reason::AgentUnknown,
-            exchange::Reason::Delegation => Reason::DelegationHalf,
-            exchange::Reason::InvalidTarget(_) => Reason::ResourceUnknown,
-            exchange::Reason::NoDelegation => Reason::NoDelegation,
-            exchange::Reason::ScopeRequired => Reason::ScopeRequired,
-            exchange::Reason::SubjectExpiring => Reason::SubjectExpiring,
-            exchange::Reason::SubjectIssuer => Reason::SubjectIssuer,
-            exchange::Reason::UserHalf => Reason::UserHalf,
-            exchange::Reason::UserHalfUnknown => Reason::UserHalfUnknown,
-        }),
+        rights: (known.mode.as_str(), known.as_of),
     }
 }

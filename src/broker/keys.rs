@@ -1,7 +1,7 @@
 //! The keys that sign and those that verify, as they are now.
 
 use crate::{
-    oauth::Metadata,
+    oauth::{Claims, Metadata, TOKEN_TYPE},
     token::{KeySet, Life, Signer, SigningKeyError},
 };
 use k8s_openapi::jiff::Timestamp;
@@ -29,6 +29,19 @@ impl Keys {
     pub fn signer(&self, now: Timestamp) -> Option<&Signer> {
         let kid = &self.set.signing(self.life, now)?.kid;
         self.signers.iter().find(|signer| signer.published().kid == *kid)
+    }
+
+    /// Whether the key of this name is among them.
+    pub fn has(&self, kid: &str) -> bool {
+        self.signers.iter().any(|signer| signer.published().kid == kid)
+    }
+
+    /// The key that signed `token`, by name, and what it says, if that is one of these and it is an access token.
+    pub fn verify(&self, token: &str) -> Option<(String, Claims)> {
+        self.signers.iter().find_map(|signer| {
+            let claims = signer.verify(TOKEN_TYPE, token)?;
+            Some((signer.published().kid.clone(), serde_json::from_slice(&claims).ok()?))
+        })
     }
 
     /// The JSON Web Key Set (RFC 7517, section 5) of all of them: those that will sign, sign, and have signed.

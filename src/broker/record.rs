@@ -1,31 +1,48 @@
-//! What is put on record of an exchange. Pure.
+//! What is put on record of a request. Pure.
 
 use super::actor::Actor;
 use crate::{
     audit::{Agent, Basis, Decision, Entry, Kind, Rights, RightsMode, User, Version},
-    index::{Identity, delegation::Origin},
+    index::delegation::Origin,
     oauth::Reason,
     policy::exchange::{self, Grant},
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 
-/// What is known of an exchange once its agent is.
+/// What is known of a request once it is known who asks.
 #[derive(Clone, Debug)]
 pub(super) struct Asked<'a> {
+    /// What kind of request.
+    pub kind: Asking,
     /// When.
     pub now: Timestamp,
-    /// `txn`.
-    pub transaction: &'a str,
-    /// Who.
-    pub actor: &'a Actor,
-    /// Its identity, if it has one that is valid.
-    pub identity: Option<&'a Identity>,
+    /// `txn`, or the evaluation.
+    pub id: &'a str,
+    /// Who acts, if that is known.
+    pub actor: Option<&'a Actor>,
+    /// Uid of its identity, if it has one that is valid.
+    pub identity: Option<&'a str>,
     /// For whom, if for somebody who is known.
     pub user: Option<User>,
+    /// What is to be done.
+    pub action: Option<String>,
     /// The resource's identifier.
-    pub resource: &'a str,
+    pub resource: Option<&'a str>,
     /// The scopes that were asked for.
     pub scopes: Vec<String>,
+    /// The token that is issued, or was presented.
+    pub jti: Option<&'a str>,
+    /// Username of who asks, if that is not who acts.
+    pub caller: Option<&'a str>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asking {
+    /// A decision.
+    Evaluation,
+    /// A token.
+    Exchange,
 }
 
 fn version(origin: &Origin) -> Version {
@@ -34,41 +51,33 @@ fn version(origin: &Origin) -> Version {
 
 impl Asked<'_> {
     fn entry(&self, kind: Kind) -> Entry {
-        let agent = Agent {
-            ns: self.actor.namespace.clone(),
-            name: self.actor.name.clone(),
-            uid: self.identity.map(|identity| identity.uid.clone()).unwrap_or_default(),
-            pod: self.actor.pod.as_ref().map(|(_, uid)| uid.clone()),
-        };
+        let agent = self.actor.map(|actor| Agent {
+            ns: actor.namespace.clone(),
+            name: actor.name.clone(),
+            uid: self.identity.unwrap_or_default().to_owned(),
+            pod: actor.pod.as_ref().map(|(_, uid)| uid.clone()),
+        });
         Entry {
-            id: Some(self.transaction.to_owned()),
-            agent: Some(agent),
+            id: Some(self.id.to_owned()),
+            agent,
             user: self.user.clone(),
-            action: Some("token".to_owned()),
-            resource: Some(self.resource.to_owned()),
-            credential_id: self.actor.credential_id.clone(),
+            action: self.action.clone(),
+            resource: self.resource.map(str::to_owned),
+            scopes: self.scopes.clone(),
+            jti: self.jti.map(str::to_owned),
+            credential_id: self.actor.and_then(|actor| actor.credential_id.clone()),
+            caller: self.caller.map(str::to_owned),
             ..Entry::new(kind, self.now)
         }
     }
 
     /// It was refused.
     pub(super) fn denied(&self, reason: Reason) -> Entry {
-        Entry {
-            decision: Some(Decision::Deny),
-            half: reason.half().map(|half| half.as_str().into()),
-            reason: Some(reason.as_str().into()),
-            scopes: self.scopes.clone(),
-            ..self.entry(Kind::TokenExchange)
-        }
+        self.against(reason, self.kind.kind())
     }
 
-    /// It was permitted, as `jti`, on these rights of the user's.
-    pub(super) fn permitted(
-        &self,
-        grant: &Grant<'_>,
-        jti: &str,
-        rights: Option<(RightsMode, Timestamp)>,
-    ) -> Entry {
+    /// It was permitted, on these rights of the user's.
+    pub(super) fn permitted(&self, grant: &Grant<'_>, rights: Option<(RightsMode, Timestamp)>) -> Entry {
         let exchange::Basis { identity, resource, policy, issuer } = grant.basis;
         let identity = Version { uid: identity.uid.clone(), generation: identity.generation };
         let basis = Basis {
@@ -82,13 +91,37 @@ impl Asked<'_> {
             decision: Some(Decision::Permit),
             scopes: grant.scopes().map(str::to_owned).collect(),
             basis: Some(basis),
-            jti: Some(jti.to_owned()),
-            ..self.entry(Kind::TokenExchange)
+            ..self.entry(self.kind.kind())
         }
     }
 
-    /// What was permitted as `jti`, and on record, is not handed out after all.
-    pub(super) fn withheld(&self, reason: Reason, jti: &str) -> Entry {
-        Entry { kind: Kind::TokenWithheld, jti: Some(jti.to_owned()), ..self.denied(reason) }
+    /// What was permitted, and is on record, is not answered so after all.
+    pub(super) fn withheld(&self, reason: Reason) -> Entry {
+        self.against(reason, self.kind.withheld())
+    }
+
+    fn against(&self, reason: Reason, kind: Kind) -> Entry {
+        Entry {
+            decision: Some(Decision::Deny),
+            half: reason.half().map(|half| half.as_str().into()),
+            reason: Some(reason.as_str().into()),
+            ..self.entry(kind)
+        }
+    }
+}
+
+impl Asking {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Evaluation => Kind::ActionEvaluation,
+            Self::Exchange => Kind::TokenExchange,
+        }
+    }
+
+    fn withheld(self) -> Kind {
+        match self {
+            Self::Evaluation => Kind::ActionWithheld,
+            Self::Exchange => Kind::TokenWithheld,
+        }
     }
 }

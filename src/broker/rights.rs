@@ -16,7 +16,7 @@ use std::{
 use tokio::{sync::Semaphore, time::timeout};
 
 /// How long a permit is believed.
-const PERMIT: Duration = Duration::from_secs(5);
+pub(super) const PERMIT: Duration = Duration::from_secs(5);
 /// How long a denial is believed.
 const DENIAL: Duration = Duration::from_secs(1);
 /// Answers that are remembered.
@@ -40,7 +40,7 @@ impl Expiry<Question, bool> for ByAnswer {
 
 /// A user, as the API server is to judge him.
 #[derive(Clone, Copy, Debug)]
-pub struct Person<'a> {
+pub(super) struct Person<'a> {
     /// His name.
     pub username: &'a str,
     /// His groups.
@@ -49,7 +49,7 @@ pub struct Person<'a> {
 
 /// Asks the API server what users may do.
 #[derive(Debug)]
-pub struct Rights {
+pub(super) struct Rights {
     api: Api<SubjectAccessReview>,
     known: Cache<Question, bool>,
     turns: Semaphore,
@@ -57,13 +57,13 @@ pub struct Rights {
 
 impl Rights {
     /// Questions to this API server.
-    pub fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client) -> Self {
         let known = Cache::builder().max_capacity(REMEMBERED).expire_after(ByAnswer).build();
         Self { api: Api::all(client), known, turns: Semaphore::new(REVIEWS) }
     }
 
     /// Whether `person` may have each of `scopes` at the ProtectedResource of this name.
-    pub async fn of<'s>(
+    pub(super) async fn of<'s>(
         &self,
         person: Person<'_>,
         resource: &str,

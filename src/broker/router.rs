@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -21,10 +21,16 @@ const BODY_TIME: Duration = Duration::from_secs(3);
 /// How long verifiers may keep the keys, at most: less than a key is published before it signs.
 const KEYS_AGE: &str = "public, max-age=60";
 
-/// The routes `/token`, `/jwks` and the two well-known documents (RFC 8414, section 3, and OpenID Connect Discovery).
+/// By which a caller finds his request again (AuthZEN 1.0, section 10.1.3).
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Most bytes of it that are sent back.
+const REQUEST_ID_BYTES: usize = 256;
+
+/// The routes `/token`, `/access/v1/evaluation`, `/jwks` and the two well-known documents (RFC 8414, section 3, and OpenID Connect Discovery).
 pub fn router(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/token", any(token))
+        .route("/access/v1/evaluation", any(evaluation))
         .route("/jwks", get(jwks))
         .route("/.well-known/oauth-authorization-server", get(metadata))
         .route("/.well-known/openid-configuration", get(metadata))
@@ -37,7 +43,7 @@ async fn token(State(broker): State<Arc<Broker>>, request: Request) -> Response 
         if parts.method != Method::POST {
             return Err(OAuthError::from(Reason::MethodNotAllowed));
         }
-        if !is_form(&parts.headers) {
+        if !is_of(&parts.headers, "application/x-www-form-urlencoded") {
             return Err(Reason::MediaType.into());
         }
         let body = read(body).await?;
@@ -49,6 +55,32 @@ async fn token(State(broker): State<Arc<Broker>>, request: Request) -> Response 
     }
 }
 
+async fn evaluation(State(broker): State<Arc<Broker>>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let id = parts.headers.remove(REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES);
+    let answered = async {
+        if parts.method != Method::POST {
+            return Err(OAuthError::from(Reason::MethodNotAllowed));
+        }
+        let caller = broker.caller(&parts.headers).await?;
+        // Not 415: AuthZEN's certification has it so.
+        if !is_of(&parts.headers, "application/json") {
+            let detail = Some("the body must be application/json");
+            return Err(OAuthError { detail, ..Reason::EvaluationMalformed.into() });
+        }
+        let body = read(body).await?;
+        broker.evaluate(&caller, &body).await
+    };
+    let mut response = match answered.await {
+        Ok(evaluation) => json(StatusCode::OK, evaluation.body()),
+        Err(refused) => refuse(&refused),
+    };
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
 /// Whole, in time and within bounds.
 async fn read(body: Body) -> Result<Bytes, Reason> {
     match timeout(BODY_TIME, to_bytes(body, BODY)).await {
@@ -58,10 +90,10 @@ async fn read(body: Body) -> Result<Bytes, Reason> {
     }
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
+fn is_of(headers: &HeaderMap, expected: &str) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    media_type.eq_ignore_ascii_case(expected)
 }
 
 fn refuse(refused: &OAuthError) -> Response {

@@ -3,7 +3,7 @@
 use super::{FreshnessOptions, ProcessOptions, serving::Endpoint, view::View};
 use crate::{
     audit::{LogId, Noise, PSEUDONYM_KEY_ENTRY, PseudonymKey},
-    broker::{self, Broker, Issuers, Keys, actor::Reviews, rights::Rights},
+    broker::{self, Broker, Issuers, Keys, PresentedTokens, Questions},
     index::Index,
     metrics::{BrokerMetrics, CertificateMetrics, IndexMetrics, IssuerMetrics, Metrics, Role},
     runtime::{
@@ -186,9 +186,9 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         issuers: Issuers { broker: options.issuer.clone(), cluster },
         snapshots: view.snapshots.clone(),
         freshness: view.freshness.clone(),
-        reviews: Reviews::new(client.clone(), options.issuer.clone()),
+        questions: Questions::new(&client, &options.issuer),
+        presented: PresentedTokens::default(),
         subjects: Verifier::new(issuers),
-        rights: Rights::new(client.clone()),
         pseudonyms,
         keys,
         record,

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Seconds after which it is worth a try again: what fails so is over soon, or another replica answers.
 const RETRY_AFTER: u32 = 1;
 
-/// Error codes of the token endpoint.
+/// Error codes of the token endpoint, which the others use as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
@@ -180,11 +180,21 @@ reasons! {
     UserHalfUnknown "user_half_unknown" TemporarilyUnavailable SERVICE_UNAVAILABLE Some(Half::User), "nobody could say what the user may do: try again";
 
     // The decision endpoint.
-    SubjectMismatch "subject_mismatch" InvalidRequest BAD_REQUEST None, "the subject is not that of the token";
+    CallerUnauthenticated "caller_unauthenticated" InvalidClient UNAUTHORIZED None, "send a ServiceAccount's token for this broker alone as Bearer";
+    CallerUnknown "caller_unknown" TemporarilyUnavailable SERVICE_UNAVAILABLE None, "the API server could not be asked about the caller: try again";
+    EvaluationMalformed "evaluation_malformed" InvalidRequest BAD_REQUEST None, "the body is no evaluation request of AuthZEN 1.0 in JSON";
+    CallerUnlisted "caller_unlisted" InvalidTarget BAD_REQUEST None, "the resource of the token does not list the caller with the right Decide";
     TokenRequired "token_required" InvalidRequest BAD_REQUEST None, "context.access_token is missing";
+    TokenInvalid "token_invalid" InvalidRequest BAD_REQUEST None, "context.access_token is no token of this broker";
+    TokenExpired "token_expired" InvalidRequest BAD_REQUEST None, "context.access_token has expired";
+    SubjectMismatch "subject_mismatch" InvalidRequest BAD_REQUEST None, "the subject is not that of the token";
+    ActionUnknown "action_unknown" InvalidScope BAD_REQUEST None, "it is no tool call, and no scope of the token's resource";
+    InsufficientScope "insufficient_scope" InvalidScope BAD_REQUEST None, "the token lacks a scope that the action takes, which an exchange may give";
+    ToolUnlisted "tool_unlisted" InvalidScope BAD_REQUEST Some(Half::Agent), "the resource does not list the tool";
+    ToolNotLent "tool_not_lent" InvalidScope BAD_REQUEST Some(Half::Delegation), "the policy that the token rests on does not list the tool";
 }
 
-/// A refusal by the token endpoint.
+/// A refusal by an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OAuthError {
     /// Why.
@@ -193,11 +203,13 @@ pub struct OAuthError {
     pub denied: Vec<Denied>,
     /// Whether the caller sent an `Authorization` header of scheme `Basic`.
     pub used_basic: bool,
+    /// What exactly is wrong, where the reason's own text leaves it open. Never what the caller sent.
+    pub detail: Option<&'static str>,
 }
 
 impl From<Reason> for OAuthError {
     fn from(reason: Reason) -> Self {
-        Self { reason, denied: vec![], used_basic: false }
+        Self { reason, denied: vec![], used_basic: false, detail: None }
     }
 }
 
@@ -218,8 +230,9 @@ struct Body<'a> {
 impl OAuthError {
     /// The body of the answer, JSON. `audit` is where the refusal is on record.
     pub fn body(&self, audit: Option<&str>) -> String {
-        let Self { reason, denied, .. } = self;
-        let (error, error_description, half) = (reason.code(), reason.description(), reason.half());
+        let Self { reason, denied, detail, .. } = self;
+        let (error, error_description) = (reason.code(), detail.unwrap_or(reason.description()));
+        let half = reason.half();
         let body = Body { error, error_description, reason: reason.as_str(), half, denied, audit };
         // There is nothing in it that JSON cannot say.
         serde_json::to_string(&body).unwrap_or_default()

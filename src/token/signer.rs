@@ -5,7 +5,10 @@ use aws_lc_rs::{
     digest::{SHA256, digest},
     rand::SystemRandom,
     rsa::PublicKeyComponents,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair},
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+        RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+    },
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -82,15 +85,40 @@ impl Signer {
         &self.published
     }
 
+    /// The payload of a token, if [`Signer::sign`] made it with this `typ` and this key: its header is compared byte by byte,
+    /// and so there is nothing in it to be misread.
+    pub fn verify(&self, typ: &str, token: &str) -> Option<Vec<u8>> {
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (header, payload) = signed.split_once('.')?;
+        if header != self.header(typ) {
+            return None;
+        }
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+        let verified = match &self.pair {
+            Pair::Ecdsa(pair) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref())
+                .verify(signed.as_bytes(), &signature),
+            Pair::Rsa(pair) => {
+                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref())
+                    .verify(signed.as_bytes(), &signature)
+            }
+        };
+        verified.ok()?;
+        BASE64_URL_SAFE_NO_PAD.decode(payload).ok()
+    }
+
+    fn header(&self, typ: &str) -> String {
+        let header = json!({"alg": self.algorithm.as_str(), "typ": typ, "kid": self.published.kid});
+        BASE64_URL_SAFE_NO_PAD.encode(header.to_string())
+    }
+
     /// A JWS in compact form (RFC 7515 §7.1) over `claims`, a JSON object, with this `typ`.
     ///
     /// # Errors
     /// When the crypto library refuses.
     pub fn sign(&self, typ: &str, claims: &[u8]) -> Result<String, SigningKeyError> {
-        let header =
-            json!({"alg": self.algorithm.as_str(), "typ": typ, "kid": self.published.kid}).to_string();
-        let mut token = String::with_capacity((header.len() + claims.len()) * 4 / 3 + 400);
-        BASE64_URL_SAFE_NO_PAD.encode_string(header, &mut token);
+        let header = self.header(typ);
+        let mut token = String::with_capacity(header.len() + claims.len() * 4 / 3 + 400);
+        token.push_str(&header);
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(claims, &mut token);
         let failed = |_| SigningKeyError::Signing;
@@ -153,7 +181,12 @@ mod tests {
             let claims =
                 decode::<Value>(&token, &DecodingKey::from_jwk(&jwk).unwrap(), &validation).unwrap().claims;
             assert_eq!(claims["sub"], "corp:alice");
+            let payload = signer.verify("at+jwt", &token).unwrap();
+            assert_eq!(payload, b"{\"sub\":\"corp:alice\",\"exp\":4102444800}");
+            assert_eq!(signer.verify("JWT", &token), None, "another kind of token");
+            assert_eq!(signer.verify("at+jwt", &token[..token.len() - 2]), None);
             let other = Signer::new(algorithm, &pkcs8(algorithm)).unwrap();
+            assert_eq!(other.verify("at+jwt", &token), None);
             let other: Jwk = serde_json::from_value(other.published().jwk.clone()).unwrap();
             assert!(decode::<Value>(&token, &DecodingKey::from_jwk(&other).unwrap(), &validation).is_err());
         }

@@ -3,8 +3,8 @@
 use deputy::{
     index::{Index, Observed, ReservedAudiences, Snapshot},
     policy::exchange::{
-        Agent, Decision, Denial, Grant, Half, Reason, Request, Right, Subject, Target, authorize, expiry,
-        narrow,
+        self, Action, Agent, Decision, Denial, Grant, Half, Reason, Request, Right, Subject, Target, act,
+        authorize, expiry, narrow,
     },
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -433,18 +433,83 @@ fn a_token_ends_with_the_first_of_what_it_is_made_from() {
     }
 }
 
+/// What a tool takes must be in the token, be listed by both, and hold still; what the token has besides must hold as well.
+#[test]
+fn an_action_takes_its_scopes_and_no_others() {
+    let objects = objects().with(|o| {
+        o.resource["spec"]["tools"] = json!([{"name": "find", "scopes": ["search"]},
+            {"name": "both", "scopes": ["read", "search"]}, {"name": "erase", "scopes": ["write"]},
+            {"name": "unlent", "scopes": ["read"]}]);
+        o.policies[0]["spec"]["resources"][0]["tools"] = json!(["find", "both", "erase", "ghost"]);
+    });
+    let narrowed = objects.clone().with(|o| o.identity["spec"]["grants"][0]["scopes"] = json!(["search"]));
+    type Case<'a> = (&'a Objects, &'a [&'a str], Action<'a>, Result<&'a [&'a str], Reason>);
+    let table: [Case<'_>; 12] = [
+        (&objects, &["read", "search"], Action::Tool("find"), Ok(&["search"])),
+        (&objects, &["read", "search"], Action::Tool("both"), Ok(&["read", "search"])),
+        (&objects, &["search"], Action::Tool("both"), Err(Reason::InsufficientScope)),
+        (&objects, &["read", "search"], Action::Tool("erase"), Err(Reason::AgentHalf)),
+        (&objects, &["read", "search"], Action::Tool("unlent"), Err(Reason::ToolNotLent)),
+        (&objects, &["read", "search"], Action::Tool("ghost"), Err(Reason::ToolUnlisted)),
+        (&objects, &["read", "search"], Action::Tool(""), Err(Reason::ToolUnlisted)),
+        (&objects, &["read", "search"], Action::Scope("read"), Ok(&["read"])),
+        (&objects, &["search"], Action::Scope("read"), Err(Reason::InsufficientScope)),
+        (&objects, &["read", "search"], Action::Scope("find"), Err(Reason::ActionUnknown)),
+        (&narrowed, &["search"], Action::Tool("find"), Ok(&["search"])),
+        (&narrowed, &["read", "search"], Action::Tool("find"), Err(Reason::AgentHalf)),
+    ];
+    for (objects, token, action, expected) in table {
+        let scopes = set(token);
+        let request = Request { resting_on: Some("uid-p"), ..request(&scopes) };
+        let found = match act(&request, action, &objects.snapshot()) {
+            Decision::Permit(candidates) => Ok(candidates.scopes().map(str::to_owned).collect::<Vec<_>>()),
+            Decision::Deny(denial) => Err(denial.reason),
+        };
+        assert_eq!(
+            found,
+            expected.map(|scopes| scopes.iter().map(|s| (*s).to_owned()).collect()),
+            "{token:?} {action:?}"
+        );
+    }
+}
+
+/// Of what an action takes nothing may be missing.
+#[test]
+fn half_a_permit_is_none() {
+    let scopes = set(&["read", "search"]);
+    for (search, expected) in [
+        (Right::Allowed, None),
+        (Right::Denied, Some(Reason::UserHalf)),
+        (Right::Unknown, Some(Reason::UserHalfUnknown)),
+    ] {
+        let user = rights(&[("read", Right::Allowed), ("search", search)]);
+        let found = whole(&objects(), &request(&scopes), &user, |decision| match decision {
+            Decision::Permit(grant) => match exchange::whole(grant) {
+                Decision::Permit(_) => None,
+                Decision::Deny(denial) => Some(denial.reason),
+            },
+            Decision::Deny(denial) => panic!("{denial:?}"),
+        });
+        assert_eq!(found, expected);
+    }
+}
+
 #[test]
 fn reasons_and_halves_keep_their_names() {
     let all = [
+        (Reason::ActionUnknown, "action_unknown", None),
         (Reason::AgentHalf, "agent_half", Some("agent")),
         (Reason::AgentSuspended, "agent_suspended", Some("agent")),
         (Reason::AgentUnknown, "agent_unknown", Some("agent")),
         (Reason::Delegation, "delegation", Some("delegation")),
+        (Reason::InsufficientScope, "insufficient_scope", None),
         (Reason::NoDelegation, "no_delegation", Some("delegation")),
         (Reason::ScopeRequired, "scope_required", None),
         (Reason::ScopeUnknown, "scope_unknown", None),
         (Reason::SubjectExpiring, "subject_expiring", None),
         (Reason::SubjectIssuer, "subject_issuer", None),
+        (Reason::ToolNotLent, "tool_not_lent", Some("delegation")),
+        (Reason::ToolUnlisted, "tool_unlisted", Some("agent")),
         (Reason::UserHalf, "user_half", Some("user")),
         (Reason::UserHalfUnknown, "user_half_unknown", Some("user")),
     ];

@@ -11,6 +11,7 @@
 
 mod admission;
 mod apiserver;
+mod broker;
 mod broker_access;
 mod bundle;
 mod chart;

@@ -34,9 +34,9 @@ fn webhook() -> Metrics {
 fn broker() -> Metrics {
     let mut metrics = Metrics::new(Role::Broker);
     let broker = BrokerMetrics::register(&mut metrics);
-    broker.permitted(Duration::from_millis(2));
-    broker.denied("agent_half", Some("agent"), Duration::from_millis(1));
-    broker.denied("media_type", None, Duration::from_millis(1));
+    broker.exchanges.permitted(Duration::from_millis(2));
+    broker.exchanges.denied("agent_half", Some("agent"), Duration::from_millis(1));
+    broker.exchanges.denied("media_type", None, Duration::from_millis(1));
     broker.dropped(3);
     metrics
 }

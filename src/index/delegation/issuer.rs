@@ -241,6 +241,8 @@ pub(super) struct Issuers {
     all: BTreeMap<String, Arc<Known>>,
     /// Those that count, by URL.
     by_url: HashMap<String, Arc<Issuer>>,
+    /// The same, by uid.
+    by_uid: HashMap<String, Arc<Issuer>>,
     /// Those that lost to an older one.
     lost: BTreeMap<String, Rejected>,
 }
@@ -248,6 +250,10 @@ pub(super) struct Issuers {
 impl Issuers {
     pub(super) fn by_url(&self, url: &str) -> Option<&Arc<Issuer>> {
         self.by_url.get(url)
+    }
+
+    pub(super) fn by_uid(&self, uid: &str) -> Option<&Arc<Issuer>> {
+        self.by_uid.get(uid)
     }
 
     pub(super) fn standing(&self, name: &str) -> Option<Result<&Arc<Issuer>, Rejected>> {
@@ -289,6 +295,8 @@ impl Issuers {
         let counts = by_age.iter().filter(|(name, _)| !lost.contains_key(*name));
         let issuers = counts.filter_map(|(_, known)| known.issuer.as_ref().ok());
         self.by_url = issuers.map(|issuer| (issuer.url.clone(), Arc::clone(issuer))).collect();
+        let named = self.by_url.values().map(|issuer| (issuer.origin.uid.clone(), Arc::clone(issuer)));
+        self.by_uid = named.collect();
         self.lost = lost;
     }
 }

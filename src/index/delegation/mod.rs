@@ -64,6 +64,11 @@ impl Delegation {
         self.issuers.by_url(url)
     }
 
+    /// The `TrustedIssuer` of this uid, if it counts.
+    pub fn issuer_of(&self, uid: &str) -> Option<&Arc<Issuer>> {
+        self.issuers.by_uid(uid)
+    }
+
     /// The `TrustedIssuer` of this name, or why it does not count; `None` if there is none.
     pub fn issuer_named(&self, name: &str) -> Option<Result<&Arc<Issuer>, Rejected>> {
         self.issuers.standing(name)

@@ -73,6 +73,12 @@ impl Policy {
         })
     }
 
+    /// Whether it lends the rights of all members of `group`, as the `TrustedIssuer` of that name has them.
+    pub fn lends_by(&self, issuer: &str, group: &str) -> bool {
+        let subjects = self.subjects.as_ref().and_then(|subjects| subjects.get(issuer));
+        subjects.is_some_and(|subjects| subjects.groups.contains(group))
+    }
+
     /// Names of the `TrustedIssuer`s whose users' rights it lends.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         self.subjects.iter().flatten().map(|(issuer, _)| issuer.as_str())

@@ -6,6 +6,8 @@ pub use crate::oauth::Half;
 /// Why nothing is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// The action is neither a tool call nor a scope of the resource.
+    ActionUnknown,
     /// Nothing is left once the agent's grants and the owner's consent are looked at.
     AgentHalf,
     /// An `AgentSuspension` is in force.
@@ -14,6 +16,8 @@ pub enum Reason {
     AgentUnknown,
     /// Nothing is left of it in the policy.
     Delegation,
+    /// The token lacks a scope that the action takes, and that another exchange could give.
+    InsufficientScope,
     /// No token is made for this resource to this agent.
     InvalidTarget(Target),
     /// No policy lends the agent these rights at this resource.
@@ -26,6 +30,10 @@ pub enum Reason {
     SubjectExpiring,
     /// No issuer of that URL counts, or the user is not called as it calls users now.
     SubjectIssuer,
+    /// The policy that the token rests on does not lend the tool.
+    ToolNotLent,
+    /// The resource does not list the tool.
+    ToolUnlisted,
     /// Nothing is left that the user may do.
     UserHalf,
     /// What the user may do cannot be known now.
@@ -48,16 +56,20 @@ impl Reason {
     /// The reason as records and answers name it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ActionUnknown => "action_unknown",
             Self::AgentHalf => "agent_half",
             Self::AgentSuspended => "agent_suspended",
             Self::AgentUnknown => "agent_unknown",
             Self::Delegation => "delegation",
+            Self::InsufficientScope => "insufficient_scope",
             Self::InvalidTarget(_) => "invalid_target",
             Self::NoDelegation => "no_delegation",
             Self::ScopeRequired => "scope_required",
             Self::ScopeUnknown => "scope_unknown",
             Self::SubjectExpiring => "subject_expiring",
             Self::SubjectIssuer => "subject_issuer",
+            Self::ToolNotLent => "tool_not_lent",
+            Self::ToolUnlisted => "tool_unlisted",
             Self::UserHalf => "user_half",
             Self::UserHalfUnknown => "user_half_unknown",
         }
@@ -66,10 +78,14 @@ impl Reason {
     /// The half that failed, where it is one.
     pub fn half(self) -> Option<Half> {
         match self {
-            Self::AgentHalf | Self::AgentSuspended | Self::AgentUnknown => Some(Half::Agent),
-            Self::Delegation | Self::NoDelegation => Some(Half::Delegation),
+            Self::AgentHalf | Self::AgentSuspended | Self::AgentUnknown | Self::ToolUnlisted => {
+                Some(Half::Agent)
+            }
+            Self::Delegation | Self::NoDelegation | Self::ToolNotLent => Some(Half::Delegation),
             Self::UserHalf | Self::UserHalfUnknown => Some(Half::User),
-            Self::InvalidTarget(_)
+            Self::ActionUnknown
+            | Self::InsufficientScope
+            | Self::InvalidTarget(_)
             | Self::ScopeRequired
             | Self::ScopeUnknown
             | Self::SubjectExpiring

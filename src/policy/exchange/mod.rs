@@ -9,11 +9,14 @@
 //!   then the first by name. Never on two together, or nobody could say by whose word the agent acts.
 //! * **Default deny.** What is unknown, invalid or not answered permits nothing.
 //! * **Again.** What was permitted is judged again by the same functions, with the policy it rests on: before a token
-//!   leaves, and when somebody presents it.
+//!   leaves, and when somebody presents it: [`act`] leaves those candidates that the one action takes, and all of them must
+//!   be left in the end ([`whole`]).
 
+mod action;
 mod denial;
 mod row;
 
+pub use action::{Action, act, whole};
 pub use denial::{Denial, Half, Reason, Target};
 pub use row::{Right, Row};
 
