@@ -1,7 +1,7 @@
 //! What is on record of a decision: who, for whom, what, on which resource, decided how and on which basis. There is
 //! no place in it for a token, a prompt or an argument, and the user is there under a pseudonym.
 
-use super::{LogId, MAX_ENTRY};
+use super::{LogId, MAX_ENTRY, Recovered};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::BTreeMap};
@@ -60,9 +60,15 @@ pub struct Entry {
     /// The trace it is part of (W3C Trace Context, trace-id).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
-    /// Of [`Kind::LogOpened`] and [`Kind::LogFull`]: the log.
+    /// Of [`Kind::LogOpened`], [`Kind::LogResumed`] and [`Kind::LogFull`]: the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// Of [`Kind::LogResumed`]: how many entries were found, which is its own index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Of [`Kind::LogOpened`] and [`Kind::LogResumed`]: how many bytes of a torn commit, never acknowledged, were cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub torn_bytes: Option<u64>,
     /// Of [`Kind::Unauthenticated`]: when the first of them came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<MicroTime>,
@@ -77,6 +83,9 @@ pub enum Kind {
     /// A log begins.
     #[serde(rename = "log.opened")]
     LogOpened,
+    /// A log is gone on with: by a new process, or by one that has space again.
+    #[serde(rename = "log.resumed")]
+    LogResumed,
     /// There is no more space for the log, and so no more permits.
     #[serde(rename = "log.full")]
     LogFull,
@@ -221,14 +230,23 @@ impl Entry {
             caller: None,
             trace: None,
             log: None,
+            size: None,
+            torn_bytes: None,
             since: None,
             counts: BTreeMap::new(),
         }
     }
 
-    /// The first entry of `log`.
-    pub fn opened(log: LogId, now: Timestamp) -> Self {
-        Self { log: Some(log.to_string()), ..Self::new(Kind::LogOpened, now) }
+    /// What comes first once a log has been found as `found` says: it begins, or is gone on with.
+    pub fn opened(found: &Recovered, now: Timestamp) -> Self {
+        let begins = found.entries == 0;
+        let kind = if begins { Kind::LogOpened } else { Kind::LogResumed };
+        Self {
+            log: Some(found.log.to_string()),
+            size: (!begins).then_some(found.entries),
+            torn_bytes: (found.torn > 0).then_some(found.torn),
+            ..Self::new(kind, now)
+        }
     }
 
     /// The last entry of `log` before there is space again.
@@ -310,10 +328,16 @@ mod tests {
 
     #[test]
     fn what_does_not_apply_is_left_out() {
-        let opened = Entry::opened(LogId([1; 8]), moment()).to_bytes().unwrap();
-        let text =
-            r#"{"v":1,"ts":"2026-11-24T19:30:00.000001Z","kind":"log.opened","log":"0101010101010101"}"#;
-        assert_eq!(String::from_utf8(opened).unwrap(), text);
+        let opened = |entries, torn| {
+            let found = Recovered { log: LogId([1; 8]), entries, length: 0, torn };
+            String::from_utf8(Entry::opened(&found, moment()).to_bytes().unwrap()).unwrap()
+        };
+        let begin = r#"{"v":1,"ts":"2026-11-24T19:30:00.000001Z","kind":"#;
+        let log = r#","log":"0101010101010101""#;
+        assert_eq!(opened(0, 0), format!("{begin}\"log.opened\"{log}}}"));
+        assert_eq!(opened(0, 9), format!("{begin}\"log.opened\"{log},\"torn_bytes\":9}}"));
+        assert_eq!(opened(7, 0), format!("{begin}\"log.resumed\"{log},\"size\":7}}"));
+        assert_eq!(opened(7, 9), format!("{begin}\"log.resumed\"{log},\"size\":7,\"torn_bytes\":9}}"));
     }
 
     #[test]

@@ -82,7 +82,8 @@ fn random() -> String {
 fn open_record(directory: &Path) -> anyhow::Result<Wal> {
     let mut id = [0; 8];
     rand::fill(&mut id).map_err(|_| anyhow::anyhow!("there is no randomness"))?;
-    let options = store::Options { log: LogId(id), reserve: store::Options::RESERVE, now: clock::now };
+    let (reserve, retry) = (store::Options::RESERVE, store::Options::RETRY);
+    let options = store::Options { log: LogId(id), reserve, retry, now: clock::now };
     let (record, found) = Wal::open(directory, &options)
         .with_context(|| format!("the record in {} cannot be written", directory.display()))?;
     tracing::info!(log = %found.log, entries = found.entries, torn_bytes = found.torn, "the record is open");

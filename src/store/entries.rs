@@ -4,7 +4,7 @@ use super::files::ENTRIES;
 use crate::audit::{Frame, LogId, Unread, framed_length};
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -60,6 +60,24 @@ pub fn entries(directory: &Path) -> Result<Entries, ReadError> {
 }
 
 impl Entries {
+    /// The same log from entry `index` on, which begins at byte `offset`.
+    pub(super) fn at(mut self, index: u64, offset: u64) -> Result<Self, ReadError> {
+        let sought = self.file.seek(SeekFrom::Start(offset));
+        sought.map_err(|source| ReadError::Io { path: self.path.clone(), source })?;
+        (self.index, self.offset) = (index, offset);
+        Ok(self)
+    }
+
+    /// The index of the next entry.
+    pub(super) fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The byte at which the next entry begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The next entry, if it is there.
     fn read(&mut self) -> Result<Option<(u64, Vec<u8>)>, ReadError> {
         loop {

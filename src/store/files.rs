@@ -68,6 +68,8 @@ pub(super) struct Files {
     acknowledged: File,
     /// How often `acknowledged` was written.
     turn: u64,
+    /// Bytes kept for the entry that says that the disk is full.
+    reserve: u64,
     /// Held as long as it is open.
     _lock: File,
 }
@@ -99,21 +101,9 @@ impl Files {
         let (entries, acknowledged) = (open(&path)?, open(&beside)?);
         settle(&entries, &recovered).map_err(OpenError::io("making durable", &path))?;
         let directory = directory.to_owned();
-        let files = Self { directory, log: recovered.log, entries, acknowledged, turn: 0, _lock: lock };
+        let (log, reserve) = (recovered.log, options.reserve);
+        let files = Self { directory, log, entries, acknowledged, turn: 0, reserve, _lock: lock };
         Ok((files, recovered))
-    }
-
-    /// Sees to it that `size` bytes are kept for the entry that says that the disk is full.
-    pub(super) fn keep_reserve(&self, size: u64) -> Result<(), OpenError> {
-        let path = self.directory.join(RESERVE);
-        if fs::metadata(&path).is_ok_and(|found| found.len() == size) {
-            return Ok(());
-        }
-        write_reserve(&path, size).map_err(|error| {
-            // Half a reserve would only take the space that is needed.
-            let _ = fs::remove_file(&path);
-            OpenError::io("reserving space in", &path)(error)
-        })
     }
 }
 
@@ -128,6 +118,17 @@ impl Disk for Files {
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
         self.entries.set_len(length)
+    }
+
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let path = self.directory.join(RESERVE);
+        if fs::metadata(&path).is_ok_and(|found| found.len() == self.reserve) {
+            return Ok(());
+        }
+        write_reserve(&path, self.reserve).inspect_err(|_| {
+            // Half a reserve would only take the space that is needed.
+            let _ = fs::remove_file(&path);
+        })
     }
 
     fn release_reserve(&mut self) -> io::Result<()> {

@@ -3,9 +3,9 @@
 use super::{
     OpenError,
     files::{ENTRIES, Files},
-    writer::{Disk, Failure, Tape, Writer, is_full},
+    writer::{Disk, Failure, Tape, Writer},
 };
-use crate::audit::{Commit, Entry, LogId, MAX_COMMIT, Recovered, TooLong, framed_length};
+use crate::audit::{Commit, LogId, MAX_COMMIT, Recovered, TooLong, framed_length};
 use k8s_openapi::jiff::Timestamp;
 use std::{
     mem,
@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -28,6 +29,8 @@ pub struct Options {
     pub log: LogId,
     /// Bytes kept for the entry that says that the disk is full.
     pub reserve: u64,
+    /// How long a full disk is left alone before it is tried again.
+    pub retry: Duration,
     /// The clock.
     pub now: fn() -> Timestamp,
 }
@@ -35,11 +38,16 @@ pub struct Options {
 impl Options {
     /// What is kept by default: more than filesystems keep to themselves.
     pub const RESERVE: u64 = 16 * 1024 * 1024;
+    /// How long a full disk is left alone by default: each try may write as much as the reserve.
+    pub const RETRY: Duration = Duration::from_secs(10);
 }
 
 /// Why an entry is not on record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
+    /// There is no space.
+    #[error("there is no space for the log: {0}. Nothing is permitted until there is")]
+    Full(Arc<str>),
     /// The log does not go on in this process.
     #[error(
         "the log has stopped: {0}. Nothing is permitted until the disk is seen to and the process started again"
@@ -59,32 +67,28 @@ pub struct Wal {
 
 impl Wal {
     /// Opens the log in `directory`, which may not exist yet, and says what was found there: no entries, and a log
-    /// begins. A log whose disk is full opens, and has stopped. Blocks.
+    /// begins. That it was opened is on record. A log whose disk is full opens, and goes on once there is space. Blocks.
     ///
     /// # Errors
     /// When the log contradicts itself, another process writes it, or the disk fails.
     pub fn open(directory: &Path, options: &Options) -> Result<(Self, Recovered), OpenError> {
         let (files, recovered) = Files::open(directory, options)?;
-        match files.keep_reserve(options.reserve) {
-            Err(OpenError::Io { source, path, .. }) if is_full(&source) => {
-                let shared = Arc::new(Shared::new(recovered.log, recovered.entries));
-                shared.stop(&format!("there is no space for {}: {source}", path.display()));
-                return Ok((Self { shared, writer: None }, recovered));
-            }
-            kept => kept?,
-        }
         let failed = |Failure { step, error }| OpenError::io(step, &directory.join(ENTRIES))(error);
-        Ok((Self::start(files, &recovered, options.now).map_err(failed)?, recovered))
+        Ok((Self::start(files, recovered, options).map_err(failed)?, recovered))
     }
 
     /// Goes on with a log that has been found on `disk`.
-    pub(super) fn start(disk: impl Disk, found: &Recovered, now: fn() -> Timestamp) -> Result<Self, Failure> {
-        let mut tape = Tape::new(disk, found.length);
-        if found.entries == 0 {
-            tape.write_entry(found.log, 0, &Entry::opened(found.log, now()))?;
+    pub(super) fn start(disk: impl Disk, found: Recovered, options: &Options) -> Result<Self, Failure> {
+        let shared = Arc::new(Shared::new(found.log, found.entries));
+        let tape = Tape::new(disk, found.length);
+        let &Options { now, retry, .. } = options;
+        let mut writer = Writer { tape, shared: Arc::clone(&shared), now, retry, found };
+        match writer.open() {
+            Err(failure) if failure.is_full() => {
+                shared.pause(AppendError::Full(failure.error.to_string().into()));
+            }
+            opened => opened?,
         }
-        let shared = Arc::new(Shared::new(found.log, found.entries.max(1)));
-        let writer = Writer { tape, shared: Arc::clone(&shared), now };
         let thread = thread::Builder::new().name("log".to_owned()).spawn(|| writer.run());
         Ok(Self { shared, writer: Some(thread.map_err(Failure::of("starting the writer of"))?) })
     }
@@ -97,8 +101,8 @@ impl Wal {
     pub async fn append(&self, entry: &[u8]) -> Result<u64, AppendError> {
         let length = framed_length(entry.len())?;
         let Ok(room) = self.shared.room.acquire_many(length).await else { return Err(self.shared.stopped()) };
-        room.forget();
         let (index, mut done) = self.shared.hand_over(entry)?;
+        room.forget();
         match done.wait_for(|done| *done).await {
             Ok(_) => Ok(index),
             Err(_) => Err(self.shared.stopped()),
@@ -118,7 +122,12 @@ impl Wal {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Whether anything can be put on record, for readiness. What is not, is never again.
+    /// How many entries are durable: what may be shown.
+    pub fn size(&self) -> u64 {
+        self.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// Whether anything can be put on record, for readiness.
     pub fn writable(&self) -> watch::Receiver<bool> {
         self.shared.writable.subscribe()
     }
@@ -151,6 +160,8 @@ pub(super) struct Shared {
     room: Semaphore,
     writable: watch::Sender<bool>,
     dropped: AtomicU64,
+    /// How many entries are durable.
+    durable: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -161,7 +172,10 @@ struct Queue {
     /// Whether the writer waits. Waking it costs a system call.
     is_idle: bool,
     is_closed: bool,
-    stopped: Option<Arc<str>>,
+    /// Why nothing is taken now.
+    stopped: Option<AppendError>,
+    /// Why what was handed over last and lost was lost.
+    lost: Option<AppendError>,
 }
 
 impl Shared {
@@ -171,11 +185,19 @@ impl Shared {
         let done = watch::Sender::new(false);
         Self {
             log,
-            queue: Mutex::new(Queue { commit, done, is_idle: false, is_closed: false, stopped: None }),
+            queue: Mutex::new(Queue {
+                commit,
+                done,
+                is_idle: false,
+                is_closed: false,
+                stopped: None,
+                lost: None,
+            }),
             ready: Condvar::new(),
             room: Semaphore::new(MAX_COMMIT),
             writable: watch::Sender::new(true),
             dropped: AtomicU64::new(0),
+            durable: AtomicU64::new(entries),
         }
     }
 
@@ -203,15 +225,54 @@ impl Shared {
         Some((commit, done))
     }
 
-    /// The log does not go on, for the first reason given. Nobody who waits waits any longer.
-    pub(super) fn stop(&self, why: &str) {
+    /// So many entries are durable.
+    pub(super) fn is_durable(&self, entries: u64) {
+        self.durable.store(entries, Ordering::Release);
+    }
+
+    /// Whether the log waits for space.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.lock().stopped, Some(AppendError::Full(_)))
+    }
+
+    /// Waits for so long; returns whether there will be nothing more to write.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let queue = self.lock();
+        let waited = self.ready.wait_timeout_while(queue, time, |queue| !queue.is_closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
+    }
+
+    /// The log does not go on for now, and what was handed over is lost. Nobody who waits waits any longer.
+    pub(super) fn pause(&self, why: AppendError) {
         let mut queue = self.lock();
-        queue.stopped.get_or_insert_with(|| why.into());
+        queue.lost = Some(queue.stopped.get_or_insert(why).clone());
         // Those who wait hold receivers: with its sender gone they know.
         queue.done = watch::Sender::new(false);
+        let lost = mem::replace(&mut queue.commit, Commit::new(self.log, 0));
+        drop(queue);
+        self.room.add_permits(lost.length());
+        self.writable.send_replace(false);
+    }
+
+    /// The log goes on, with so many entries, all of them durable.
+    pub(super) fn resume(&self, entries: u64) {
+        let mut queue = self.lock();
+        queue.stopped = None;
+        queue.commit = Commit::new(self.log, entries);
+        drop(queue);
+        self.is_durable(entries);
+        self.writable.send_replace(true);
+    }
+
+    /// The log does not go on in this process, for the first reason given.
+    pub(super) fn stop(&self, why: &str) {
+        let mut queue = self.lock();
+        if !matches!(queue.stopped, Some(AppendError::Stopped(_))) {
+            queue.stopped = Some(AppendError::Stopped(why.into()));
+        }
         drop(queue);
         self.room.close();
-        self.writable.send_replace(false);
+        self.pause(AppendError::Stopped(why.into()));
     }
 
     /// Nothing more will be handed over.
@@ -222,14 +283,14 @@ impl Shared {
 
     /// Why it stopped.
     fn stopped(&self) -> AppendError {
-        AppendError::Stopped(self.lock().stopped.clone().unwrap_or_else(|| ENDED.into()))
+        self.lock().lost.clone().unwrap_or_else(|| AppendError::Stopped(ENDED.into()))
     }
 
     /// Hands over an entry for which there is room; returns its index and what becomes true when it is durable.
     fn hand_over(&self, entry: &[u8]) -> Result<(u64, watch::Receiver<bool>), AppendError> {
         let mut queue = self.lock();
         if let Some(why) = &queue.stopped {
-            return Err(AppendError::Stopped(Arc::clone(why)));
+            return Err(why.clone());
         }
         let index = queue.commit.push(entry)?;
         let done = queue.done.subscribe();
@@ -247,8 +308,11 @@ impl Shared {
             return false;
         }
         let Ok(room) = self.room.try_acquire_many(length) else { return false };
-        room.forget();
-        self.hand_over(entry).is_ok()
+        let handed_over = self.hand_over(entry).is_ok();
+        if handed_over {
+            room.forget();
+        }
+        handed_over
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

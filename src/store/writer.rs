@@ -1,11 +1,12 @@
 //! The thread that writes the log.
 
-use super::wal::{ENDED, Shared};
-use crate::audit::{Commit, Entry, LogId};
+use super::wal::{AppendError, ENDED, Shared};
+use crate::audit::{Commit, Entry, LogId, Recovered};
 use k8s_openapi::jiff::Timestamp;
 use std::{
     io::{self, ErrorKind},
     sync::Arc,
+    time::Duration,
 };
 
 /// What the writer asks of the files of a log.
@@ -16,6 +17,8 @@ pub(super) trait Disk: Send + 'static {
     fn sync(&mut self) -> io::Result<()>;
     /// Takes away what comes after `length` bytes.
     fn cut(&mut self, length: u64) -> io::Result<()>;
+    /// Sees to it that there is a reserve: space for the entry that says that the disk is full.
+    fn keep_reserve(&mut self) -> io::Result<()>;
     /// Gives the reserve's space to whoever writes next.
     fn release_reserve(&mut self) -> io::Result<()>;
     /// Keeps in mind that so many entries are acknowledged, without waiting for the disk.
@@ -25,7 +28,8 @@ pub(super) trait Disk: Send + 'static {
 }
 
 /// What failed, and how.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{step} it failed: {error}")]
 pub(super) struct Failure {
     pub(super) step: &'static str,
     pub(super) error: io::Error,
@@ -83,35 +87,74 @@ pub(super) struct Writer<D> {
     pub(super) tape: Tape<D>,
     pub(super) shared: Arc<Shared>,
     pub(super) now: fn() -> Timestamp,
+    /// How long a full disk is left alone before it is tried again.
+    pub(super) retry: Duration,
+    /// How many entries the log has, and what was torn of it.
+    pub(super) found: Recovered,
 }
 
 impl<D: Disk> Writer<D> {
-    /// Writes what is handed over until there is nothing more to come or the disk fails.
+    /// Writes what is handed over until there is nothing more to come or the disk fails. A disk that is only full is
+    /// waited for.
     pub(super) fn run(mut self) {
         let mut spent = Commit::new(self.shared.log(), 0);
-        while let Some((mut commit, done)) = self.shared.take(spent) {
-            if let Err(failure) = self.tape.write(&mut commit) {
-                self.fail(commit.first(), &failure);
-                return;
+        let mut is_full = self.shared.is_full();
+        loop {
+            if is_full {
+                if self.shared.wait(self.retry) {
+                    break;
+                }
+                match self.open() {
+                    Err(failure) if !failure.is_full() => return self.shared.stop(&failure.to_string()),
+                    opened => is_full = opened.is_err(),
+                }
+                continue;
             }
-            done.send_replace(true);
+            let Some((mut commit, done)) = self.shared.take(spent) else { break };
+            match self.tape.write(&mut commit) {
+                Ok(()) => {
+                    self.found.entries = commit.end();
+                    self.shared.is_durable(commit.end());
+                    done.send_replace(true);
+                }
+                Err(failure) if self.fail(&failure) => is_full = true,
+                Err(_) => return,
+            }
             spent = commit;
         }
         self.tape.disk.close();
     }
 
-    /// The commit that begins with entry `first` is lost. A full disk is recorded, in the space kept for that.
-    fn fail(&mut self, first: u64, failure: &Failure) {
+    /// Puts on record that the log begins, or is gone on with. What was written of it before, and failed, is cut.
+    pub(super) fn open(&mut self) -> Result<(), Failure> {
+        let Self { tape, shared, found, .. } = self;
+        tape.disk.keep_reserve().map_err(Failure::of("reserving space for"))?;
+        tape.disk.cut(tape.length).map_err(Failure::of("cutting"))?;
+        tape.write_entry(found.log, found.entries, &Entry::opened(found, (self.now)()))?;
+        *found = Recovered { entries: found.entries + 1, torn: 0, ..*found };
+        shared.resume(found.entries);
+        Ok(())
+    }
+
+    /// A commit is lost. A full disk is recorded, in the space kept for that; returns whether it is no more than full.
+    fn fail(&mut self, failure: &Failure) -> bool {
         // Its entries go: those who handed them over hear that they are not recorded. This also drops the pages whose
         // state nobody knows, so that writing there again is no retry. If it fails, recovery cuts them.
         let is_cut = self.tape.disk.cut(self.tape.length).is_ok();
-        if is_cut && failure.is_full() {
+        let is_full = is_cut && failure.is_full();
+        if is_full {
             let entry = Entry::full(self.shared.log(), (self.now)());
             // One try: with the disk full there is nobody to tell that this failed as well.
             let _ = self.tape.disk.release_reserve();
-            let _ = self.tape.write_entry(self.shared.log(), first, &entry);
+            if self.tape.write_entry(self.shared.log(), self.found.entries, &entry).is_ok() {
+                self.found.entries += 1;
+                self.shared.is_durable(self.found.entries);
+            }
+            self.shared.pause(AppendError::Full(failure.error.to_string().into()));
+        } else {
+            self.shared.stop(&failure.to_string());
         }
-        self.shared.stop(&format!("{} it failed: {}", failure.step, failure.error));
+        is_full
     }
 }
 

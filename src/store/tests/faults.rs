@@ -2,13 +2,12 @@
 
 #![expect(clippy::unwrap_in_result, reason = "a disk for tests says what it expects by panicking")]
 
-use super::{LOG, kind};
+use super::{LOG, kind, options};
 use crate::{
     audit::{Acknowledged, Frame, Kind, MAX_COMMIT, Recovered, framed_length, recover},
     store::{AppendError, Wal, writer::Disk},
 };
 use futures::future::join_all;
-use k8s_openapi::jiff::Timestamp;
 use std::{
     io::{self, ErrorKind},
     sync::{Arc, Condvar, Mutex},
@@ -26,8 +25,11 @@ struct State {
     acknowledged: u64,
     /// Bytes it has room for.
     capacity: Option<usize>,
-    /// Bytes that releasing the reserve adds.
+    /// Bytes that are kept, and that releasing them adds.
     reserve: usize,
+    is_released: bool,
+    /// How often it was tried to keep them again.
+    kept: usize,
     /// Most bytes that one call writes.
     piece: Option<usize>,
     interrupts: usize,
@@ -52,7 +54,7 @@ impl Memory {
     }
 
     fn start(&self) -> Wal {
-        Wal::start(self.clone(), &recovered(), || Timestamp::UNIX_EPOCH).unwrap()
+        Wal::start(self.clone(), recovered(), &options()).unwrap()
     }
 
     /// The entries beside the first.
@@ -120,9 +122,27 @@ impl Disk for Memory {
         Ok(())
     }
 
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let mut state = self.0.0.lock().unwrap();
+        state.kept += 1;
+        if let Some(kind) = state.write_fails {
+            return Err(kind.into());
+        }
+        if !state.is_released {
+            return Ok(());
+        }
+        if state.capacity.is_some_and(|capacity| capacity < state.bytes.len() + state.reserve) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        state.capacity = state.capacity.map(|capacity| capacity - state.reserve);
+        state.is_released = false;
+        Ok(())
+    }
+
     fn release_reserve(&mut self) -> io::Result<()> {
         let mut state = self.0.0.lock().unwrap();
         state.capacity = state.capacity.map(|capacity| capacity + state.reserve);
+        state.is_released = true;
         state.sync_fails = None;
         Ok(())
     }
@@ -157,17 +177,97 @@ async fn a_write_that_is_interrupted_or_short_is_finished() {
     assert_eq!(disk.entries(), [b"a longer entry"]);
 }
 
-#[tokio::test]
-async fn a_full_disk_is_the_last_thing_recorded() {
-    let disk = Memory::default();
+fn is_full<T>(result: &Result<T, AppendError>) -> bool {
+    matches!(result, Err(AppendError::Full(_)))
+}
+
+/// Fills a disk; the entry that finds it full is lost.
+async fn filled(disk: &Memory) -> Wal {
     let wal = disk.start();
     wal.append(b"before").await.unwrap();
     disk.set(|state| (state.capacity, state.reserve) = (Some(state.bytes.len() + 50), 4096));
-    let error = wal.append(&[b'x'; 40]).await.unwrap_err().to_string();
-    assert!(error.starts_with("the log has stopped: writing it failed: "), "{error}");
-    assert_stopped(&wal).await;
+    let lost = join_all((0..3).map(|_| wal.append(&[b'x'; 40]))).await;
+    assert!(lost.iter().all(is_full), "{lost:?}");
+    wal
+}
+
+/// Waits until it has been tried so often whether there is space.
+async fn tried(disk: &Memory, times: usize) {
+    let begun = disk.0.0.lock().unwrap().kept;
+    let tries = async {
+        while disk.0.0.lock().unwrap().kept < begun + times {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), tries).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_recorded_and_nothing_else_while_it_is_full() {
+    let disk = Memory::default();
+    let wal = filled(&disk).await;
+    tried(&disk, 3).await;
+    assert!(!*wal.writable().borrow(), "it is full still");
+    assert!(is_full(&wal.append(b"later").await));
+    let dropped = wal.dropped();
+    wal.append_unacked(b"a denial");
+    assert_eq!((wal.dropped(), wal.size()), (dropped + 1, 3));
     let entries = disk.entries();
     assert_eq!((entries.len(), &entries[0][..], kind(&entries[1])), (2, &b"before"[..], Kind::LogFull));
+}
+
+#[tokio::test]
+async fn a_log_goes_on_once_there_is_space_again() {
+    let disk = Memory::default();
+    let wal = filled(&disk).await;
+    // As much as the log needs, and not the reserve: the next time it could not say that it is full.
+    disk.set(|state| state.capacity = Some(state.bytes.len() + 4000));
+    tried(&disk, 3).await;
+    assert!(!*wal.writable().borrow());
+    disk.set(|state| state.capacity = None);
+    let mut writable = wal.writable();
+    timeout(Duration::from_secs(10), writable.wait_for(|writable| *writable)).await.unwrap().unwrap();
+    assert_eq!(wal.append(b"after").await, Ok(4), "no index is left out");
+    let entries = disk.entries();
+    let kinds: Vec<_> = entries[1..3].iter().map(|entry| kind(entry)).collect();
+    assert_eq!((kinds, &entries[3][..]), (vec![Kind::LogFull, Kind::LogResumed], &b"after"[..]));
+    // All of the room there was is there again: as much as a commit holds is taken at once.
+    let denial = [0; 16_000];
+    let held = disk.hold();
+    for _ in 0..40 {
+        wal.append_unacked(&denial);
+    }
+    let taken = 40 - wal.dropped();
+    assert!(taken >= MAX_COMMIT as u64 / 2 / 16_100, "{taken} taken");
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_disk_that_breaks_while_it_is_full_is_not_gone_on_with() {
+    let disk = Memory::default();
+    let wal = filled(&disk).await;
+    disk.set(|state| (state.capacity, state.write_fails) = (None, Some(ErrorKind::Other)));
+    let stopped = async {
+        while !is_stopped(&wal.append(b"later").await) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), stopped).await.unwrap();
+    disk.set(|state| state.write_fails = None);
+    assert_stopped(&wal).await;
+}
+
+#[tokio::test]
+async fn a_log_whose_disk_is_full_from_the_start_begins_once_there_is_space() {
+    let disk = Memory::default();
+    disk.set(|state| state.capacity = Some(10));
+    let wal = disk.start();
+    assert!(!*wal.writable().borrow() && is_full(&wal.append(b"early").await));
+    assert_eq!(wal.size(), 0);
+    disk.set(|state| state.capacity = None);
+    wal.writable().wait_for(|writable| *writable).await.unwrap();
+    assert_eq!(wal.append(b"first").await, Ok(1));
+    assert_eq!(disk.entries(), [b"first"]);
 }
 
 #[tokio::test]
@@ -175,10 +275,12 @@ async fn a_disk_that_says_so_late_is_as_full() {
     let disk = Memory::default();
     let wal = disk.start();
     disk.set(|state| state.sync_fails = Some(ErrorKind::QuotaExceeded));
-    assert!(is_stopped(&wal.append(b"lost").await));
-    assert_stopped(&wal).await;
+    assert!(is_full(&wal.append(b"lost").await));
+    wal.writable().wait_for(|writable| *writable).await.unwrap();
+    assert_eq!(wal.append(b"after").await, Ok(3));
     let entries = disk.entries();
-    assert_eq!((entries.len(), kind(&entries[0])), (1, Kind::LogFull));
+    let kinds: Vec<_> = entries[..2].iter().map(|entry| kind(entry)).collect();
+    assert_eq!((kinds, &entries[2][..]), (vec![Kind::LogFull, Kind::LogResumed], &b"after"[..]));
 }
 
 #[tokio::test]
@@ -212,7 +314,7 @@ async fn nobody_waits_for_a_writer_that_is_gone() {
 async fn a_log_that_cannot_begin_is_not_opened() {
     let disk = Memory::default();
     disk.set(|state| state.sync_fails = Some(ErrorKind::Other));
-    assert!(Wal::start(disk, &recovered(), || Timestamp::UNIX_EPOCH).is_err());
+    assert!(Wal::start(disk, recovered(), &options()).is_err());
 }
 
 #[tokio::test]

@@ -5,12 +5,12 @@ mod rate;
 use super::*;
 use crate::audit::{Acknowledged, Entry, Kind, LogId, Recovered};
 use k8s_openapi::jiff::Timestamp;
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 const LOG: LogId = LogId(*b"a log id");
 
 fn options() -> Options {
-    Options { log: LOG, reserve: 4096, now: || Timestamp::UNIX_EPOCH }
+    Options { log: LOG, reserve: 4096, retry: Duration::from_millis(1), now: || Timestamp::UNIX_EPOCH }
 }
 
 fn open(directory: &Path) -> (Wal, Recovered) {
@@ -48,10 +48,11 @@ async fn a_log_is_begun_and_gone_on_with() {
     }
     let (wal, found) = Wal::open(directory, &Options { log: LogId([0; 8]), ..options() }).unwrap();
     assert_eq!((found.log, found.entries, found.torn), (LOG, 4, 0), "a log keeps its id");
-    assert_eq!((wal.log(), wal.append(b"c").await, wal.dropped()), (LOG, Ok(4), 0));
+    assert_eq!((wal.log(), wal.append(b"c").await, wal.dropped(), wal.size()), (LOG, Ok(5), 0, 6));
     let found = read(directory);
-    assert_eq!(kind(&found[0]), Kind::LogOpened);
-    assert_eq!(found[1..], [b"a".to_vec(), b"".to_vec(), b"b".to_vec(), b"c".to_vec()]);
+    assert_eq!((kind(&found[0]), kind(&found[4])), (Kind::LogOpened, Kind::LogResumed));
+    assert_eq!(found[1..4], [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
+    assert_eq!(found[5], b"c");
     for file in ["entries", "acknowledged", "reserve", "lock"] {
         assert_eq!(fs::metadata(directory.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
     }
@@ -77,8 +78,11 @@ async fn what_a_crash_has_torn_is_cut() {
     fs::write(&path, [&whole[..], &whole[..20]].concat()).unwrap();
     let (wal, found) = open(directory.path());
     assert_eq!((found.entries, found.length, found.torn), (4, whole.len() as u64, 20));
-    assert_eq!(wal.append(b"entry 4").await, Ok(4));
-    assert_eq!(read(directory.path()).len(), 5);
+    assert_eq!(wal.append(b"entry 4").await, Ok(5));
+    let found = read(directory.path());
+    let resumed: Entry = serde_json::from_slice(&found[4]).unwrap();
+    let said = (resumed.kind, resumed.size, resumed.torn_bytes, found.len());
+    assert_eq!(said, (Kind::LogResumed, Some(4), Some(20), 6), "the record tells what was cut of it");
 }
 
 #[tokio::test]
