@@ -29,18 +29,38 @@ fn is_plain(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// A string somewhere in a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'a> {
+    /// What it is called: its key, or, of a `value` beside a `name`, that name; the same for what a list holds.
+    pub(super) name: &'a str,
+    /// The string.
+    pub(super) text: &'a str,
+}
+
 /// Calls `visit` for every string below `value`. Depth is bounded by the parser that made `value`.
-pub(super) fn strings<'a>(value: &'a Value, path: &Path<'_>, visit: &mut dyn FnMut(&Path<'_>, &'a str)) {
+pub(super) fn strings<'a>(value: &'a Value, path: &Path<'_>, visit: &mut dyn FnMut(&Path<'_>, Text<'a>)) {
+    visit_under("", value, path, visit);
+}
+
+fn visit_under<'a>(
+    name: &'a str,
+    value: &'a Value,
+    path: &Path<'_>,
+    visit: &mut dyn FnMut(&Path<'_>, Text<'a>),
+) {
     match value {
-        Value::String(text) => visit(path, text),
+        Value::String(text) => visit(path, Text { name, text }),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                strings(item, &Path::Index(path, index), visit);
+                visit_under(name, item, &Path::Index(path, index), visit);
             }
         }
         Value::Object(map) => {
+            let named = map.get("name").and_then(Value::as_str);
             for (key, item) in map {
-                strings(item, &Path::Key(path, key), visit);
+                let name = named.filter(|_| key == "value").unwrap_or(key);
+                visit_under(name, item, &Path::Key(path, key), visit);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -54,11 +74,14 @@ mod tests {
 
     #[test]
     fn every_string_is_visited_with_its_path() {
-        let value = json!({"a": ["x", {"b/c": "y"}], "n": 1});
+        let value = json!({"a": ["x", {"b/c": "y"}], "n": 1, "v": {"name": "N", "value": "z"}});
         let mut seen = vec![];
-        strings(&value, &Path::Root("spec"), &mut |path, text| {
-            seen.push((path.to_string(), text.to_owned()))
+        strings(&value, &Path::Root("spec"), &mut |path, Text { name, text }| {
+            seen.push(format!("{path} {name} {text}"));
         });
-        assert_eq!(seen, [("spec.a[0]".into(), "x".into()), ("spec.a[1][\"b/c\"]".into(), "y".to_owned())]);
+        assert_eq!(
+            seen,
+            ["spec.a[0] a x", "spec.a[1][\"b/c\"] b/c y", "spec.v.name name N", "spec.v.value N z"]
+        );
     }
 }

@@ -634,6 +634,58 @@ fn each_rule_refuses_what_it_says_and_nothing_near() {
 }
 
 #[test]
+fn a_key_in_any_field_of_the_api_is_refused() {
+    let key = format!("ghp_{}", letters(36));
+    let is_text = |line: &&str| line.ends_with("\tString");
+    let fields: Vec<_> = LEAVES.lines().filter(is_text).filter_map(|line| line.split('\t').next()).collect();
+    assert!(fields.len() > 500, "{}", fields.len());
+    for field in fields {
+        let mut pod = clean();
+        set(&mut pod, field, json!(key));
+        let found = verdict(&pod, Subject::Pod);
+        let at = field.replace("[*]", "").replace("{*}", "");
+        assert!(found.iter().any(|(rule, _)| *rule == "AI206"), "{at}: {found:?}");
+    }
+    for field in ["metadata.annotations{*}", "metadata.labels{*}"] {
+        let mut pod = clean();
+        set(&mut pod, field, json!(key));
+        assert!(verdict(&pod, Subject::Pod).iter().any(|(rule, _)| *rule == "AI207"), "{field}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_key_is_warned_of() {
+    let random: String = "aB3dE6gH9jK2mN5pQ8sTu4vW7".chars().rev().collect();
+    let of = |pod: &Value| {
+        let admission = admit(pod, "ns", Subject::Pod, &WORLD, NOW, &SETTINGS).unwrap();
+        assert!(!admission.is_denied(), "{:?}", admission.findings);
+        let line = |f: &deputy::policy::Finding| format!("{} {}: {}", f.rule.id, f.path, f.message);
+        admission.findings.iter().map(line).collect::<Vec<_>>()
+    };
+    let what = "looks like a key (25 characters), and is called one";
+    let env = |name: &str, value: &str| with_app(json!({"env": [{"name": name, "value": value}]}));
+    assert_eq!(of(&env("API_TOKEN", &random)), [format!("AI206 spec.containers[0].env[0].value: {what}")]);
+    let flag = with_app(json!({"args": [format!("--api-key={random}")]}));
+    let what_of_flag = "looks like a key (35 characters), and is called one";
+    assert_eq!(of(&flag), [format!("AI206 spec.containers[0].args[0]: {what_of_flag}")]);
+    let annotated = merged(clean(), json!({"metadata": {"annotations": {"example.com/password": random}}}));
+    assert_eq!(of(&annotated), [format!("AI207 metadata.annotations[\"example.com/password\"]: {what}")]);
+    for near in [
+        env("API_TOKEN", "$(FROM_ELSEWHERE_2026_11)"),
+        env("API_TOKEN_FILE", &random),
+        env("BUILD", &random),
+        env("PASSWORD", "correct horse battery staple 42"),
+        env("MODEL_TOKEN", "claude-opus-4-20250514"),
+        merged(
+            clean(),
+            json!({"metadata": {"annotations": {"checksum/secret": "9f86d081884c7d659a2feaa0c55ad015"}}}),
+        ),
+    ] {
+        assert_eq!(of(&near), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn debug_containers_reach_no_credential() {
     let debug = |container: Value| {
         let mut pod = clean();
@@ -685,7 +737,7 @@ fn findings_say_where_and_what_to_do_and_never_show_a_value() {
             "[AI201] spec.containers[0].envFrom[0].secretRef: reads Secret \"s\" into the environment, which \
              AgentIdentity \"a\" does not declare; use a token the AgentIdentity declares, or declare the Secret in its \
              spec.credentials: keys, delivery and an end (docs/rules.md#ai201)",
-            "[AI206] spec.containers[0].args[0]: matches \"github-token\" (48 characters); remove it and rotate the \
+            "[AI206] spec.containers[0].args[0]: matches \"github-personal-access-token\" (48 characters); remove it and rotate the \
              key: it has left its owner (docs/rules.md#ai206)",
         ]
     );

@@ -1,11 +1,13 @@
 //! AI206, AI207: keys in clear text. Every string of the pod is looked at, fields this version does not know included,
-//! so that no place can be forgotten.
+//! so that no place can be forgotten. What is of a known format is refused; what only looks like a key and is called one
+//! is warned of.
 
 use crate::policy::{
     Finding, Place, Rule, Settings, Target,
     facts::List,
+    formats::is_suspicious,
     rule::{AI206, AI207},
-    walk::{self, Path},
+    walk::{self, Path, Text},
 };
 use serde_json::Value;
 
@@ -45,12 +47,23 @@ fn scan(
     settings: &Settings,
     findings: &mut Vec<Finding>,
 ) {
-    walk::strings(value, root, &mut |path, text| {
-        if let Some(format) = settings.formats.find(text) {
-            let message = format!("matches {format:?} ({} characters)", text.chars().count());
+    walk::strings(value, root, &mut |path, Text { name, text }| {
+        let characters = text.chars().count();
+        if let Some(format) = settings.formats.find_under(name, text) {
+            let message = format!("matches {format:?} ({characters} characters)");
             findings.push(Finding::deny(rule, place(path), message));
+        } else if is_suspicious(name, text)
+            || flag(text).is_some_and(|(name, text)| is_suspicious(name, text))
+        {
+            let message = format!("looks like a key ({characters} characters), and is called one");
+            findings.push(Finding::warn(rule, place(path), message));
         }
     });
+}
+
+/// Name and value of a flag in one word.
+fn flag(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix('-')?.split_once('=')
 }
 
 /// The path in words, and the container or volume it leads into.
