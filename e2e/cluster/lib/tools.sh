@@ -1,12 +1,14 @@
 # shellcheck shell=bash
-# The programs the cluster is made of, built from the Go modules in tools/ and
-# kept in the user's cache, keyed by everything that decides what comes out.
+# The programs the cluster is made of, and those its tests meet, built from Go
+# modules and kept in the user's cache, keyed by everything that decides what
+# comes out.
 
+# What the cluster itself needs: `up` builds these and no more.
 all_tools=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl etcd helm coredns)
 
 tool_family() {
   case $1 in
-    etcd | helm | coredns) printf '%s' "$1" ;;
+    etcd | helm | coredns | dex | parties) printf '%s' "$1" ;;
     kube*) printf kubernetes ;;
     *) die "no such tool: $1" ;;
   esac
@@ -17,14 +19,21 @@ tool_package() {
     etcd) printf go.etcd.io/etcd/server/v3 ;;
     helm) printf helm.sh/helm/v4/cmd/helm ;;
     coredns) printf github.com/coredns/coredns ;;
+    dex) printf github.com/dexidp/dex/cmd/dex ;;
+    parties) printf . ;;
     kube*) printf 'k8s.io/kubernetes/cmd/%s' "$1" ;;
   esac
 }
 
-# tool_version FAMILY
+# tool_module FAMILY: the folder of its Go module. One is our own.
+tool_module() {
+  if [[ $1 == parties ]]; then printf '%s/parties' "$(dirname "$cluster_dir")"; else printf '%s/tools/%s' "$cluster_dir" "$1"; fi
+}
+
+# tool_version FAMILY: upstream's.
 tool_version() {
   local variable=${1^^}_VERSION
-  printf '%s' "${!variable}"
+  printf '%s' "${!variable:-own}"
 }
 
 # Without these the programs do not know their own version: upstream's release
@@ -60,7 +69,7 @@ tool_path() {
   key=$({
     uname -m
     tool_ldflags "$family"
-    cat "$cluster_dir/tools/$family/go.mod" "$cluster_dir/tools/$family/go.sum"
+    find "$(tool_module "$family")" -name 'go.*' -o -name '*.go' | sort | xargs cat
   } | sha256sum)
   printf '%s/bin/%s-%s-%s/%s' "$cache_dir" "$family" "$(tool_version "$family")" "${key:0:8}" "$tool"
 }
@@ -74,11 +83,11 @@ build_tool() {
   target=$(tool_path "$tool")
   temporary=$target.$$
   mkdir -p "$(dirname "$target")"
-  cd "$cluster_dir/tools/$family" || return
+  cd "$(tool_module "$family")" || return
   # A Go workspace or flags of the caller must not change what is built.
   export CGO_ENABLED=0 GOWORK=off GOFLAGS=-mod=readonly
   version=$(go list -f '{{.Module.Version}}' "$package")
-  [[ $version == "$(tool_version "$family")" ]] ||
+  [[ ${version:-own} == "$(tool_version "$family")" ]] ||
     die "tools/$family/go.mod has $version, versions.env has $(tool_version "$family"): run e2e/cluster/tools/update"
   # shellcheck disable=SC2064
   trap "rm -f '$temporary'" EXIT
