@@ -1,7 +1,7 @@
 //! The token endpoint as an agent meets it, over TLS, against a broker that runs as it is shipped.
 
 use super::in_node;
-use crate::support::{Namespace, SYSTEM, apply, eventually, figure, get, kubectl, replicas};
+use crate::support::{IMAGE, Namespace, SYSTEM, apply, eventually, figure, get, kubectl, replicas};
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
@@ -13,30 +13,30 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-const ISSUER: &str = "https://deputy-broker.deputy-system.svc";
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub(super) const ISSUER: &str = "https://deputy-broker.deputy-system.svc";
+pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// An answer: status, headers and JSON.
-struct Answer {
-    status: u16,
-    headers: String,
-    body: Value,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: String,
+    pub(super) body: Value,
 }
 
 impl Answer {
     #[track_caller]
-    fn is(&self, status: u16, error: &str, reason: &str) {
+    pub(super) fn is(&self, status: u16, error: &str, reason: &str) {
         let found = (self.status, self.body["error"].as_str(), self.body["reason"].as_str());
         assert_eq!(found, (status, Some(error), Some(reason)), "{}", self.body);
     }
 }
 
 /// One replica of the broker.
-struct Replica(String);
+pub(super) struct Replica(String);
 
 impl Replica {
-    fn first() -> Self {
+    pub(super) fn first() -> Self {
         eventually("a replica of the broker is ready", || {
             let pod = replicas("broker")
                 .into_iter()
@@ -45,7 +45,7 @@ impl Replica {
         })
     }
 
-    fn ask(&self, path: &str, arguments: &[&str]) -> Answer {
+    pub(super) fn ask(&self, path: &str, arguments: &[&str]) -> Answer {
         let url = format!("https://{}:8443{path}", self.0);
         let curl = ["curl", "-sk", "--max-time", "10", "-i"];
         let said = in_node(&[&curl[..], arguments, &[&url]].concat(), "").accepted();
@@ -56,7 +56,7 @@ impl Replica {
     }
 
     /// An exchange with these parameters.
-    fn exchange(&self, form: &[(&str, &str)]) -> Answer {
+    pub(super) fn exchange(&self, form: &[(&str, &str)]) -> Answer {
         let form: Vec<_> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let arguments: Vec<_> = form.iter().flat_map(|pair| ["--data-urlencode", pair]).collect();
         self.ask("/token", &arguments)
@@ -64,14 +64,19 @@ impl Replica {
 }
 
 /// A namespace with the agent `a`, which may have `read` of a resource for itself, and the agent's token.
-struct Scene {
-    ns: Namespace,
-    resource: String,
-    token: String,
+pub(super) struct Scene {
+    pub(super) ns: Namespace,
+    pub(super) resource: String,
+    pub(super) token: String,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::running(IMAGE)
+    }
+
+    /// One whose pod has this image.
+    pub(super) fn running(image: &str) -> Self {
         let ns = Namespace::new();
         let resource = format!("https://{}.example.com/mcp", ns.0);
         let object = json!({"apiVersion": "deputy.dev/v1alpha1", "kind": "ProtectedResource", "metadata": {"name": ns.0},
@@ -84,7 +89,7 @@ impl Scene {
         let grants = format!(", grants: [{{protectedResourceName: {}, scopes: [read, write]}}]", scene.ns.0);
         scene.ns.identity("a", &grants).accepted();
         scene.lend(&["read", "search"]);
-        apply(&scene.ns.pod("p", "a", "")).accepted();
+        apply(&scene.ns.pod("p", "a", "").replace(IMAGE, image)).accepted();
         scene.ns.runs("p");
         let token = scene.ns.inside("p", &["cat", "/var/run/secrets/deputy.dev/token"]);
         scene.token = token.trim().to_owned();
@@ -98,7 +103,7 @@ impl Scene {
         apply(&policy.to_string()).accepted();
     }
 
-    fn form<'a>(&'a self, scope: &'a str) -> Vec<(&'a str, &'a str)> {
+    pub(super) fn form<'a>(&'a self, scope: &'a str) -> Vec<(&'a str, &'a str)> {
         vec![
             ("grant_type", GRANT),
             ("subject_token", &self.token),

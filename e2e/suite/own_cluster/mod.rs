@@ -1,6 +1,7 @@
 //! What only a cluster of our own lets a test do: cut lines and stop the API server. Left out with `CLUSTER=current`.
 
 mod exchange;
+mod parties;
 mod races;
 
 use crate::support::{IMAGE, Namespace, SYSTEM, Said, eventually, figure, get, kubectl, replicas, run};
