@@ -77,9 +77,7 @@ impl Rights {
     }
 
     async fn one(&self, person: Person<'_>, resource: &str, scope: &str) -> Right {
-        // Kubernetes' own names are nobody's to lend: a review with the group system:masters permits everything.
-        let is_kubernetes = |name: &str| name.starts_with("system:");
-        if is_kubernetes(person.username) || person.groups.iter().any(|group| is_kubernetes(group)) {
+        if person.is_of_kubernetes() {
             return Right::Denied;
         }
         let Some(question) = question(person, resource, scope) else { return Right::Unknown };
@@ -92,30 +90,47 @@ impl Rights {
 
     async fn review(&self, person: Person<'_>, resource: &str, scope: &str) -> Result<bool, ()> {
         let _turn = self.turns.acquire().await.map_err(|_| ())?;
-        let attributes = ResourceAttributes {
-            group: Some("deputy.dev".to_owned()),
-            version: Some("v1alpha1".to_owned()),
-            resource: Some("protectedresources".to_owned()),
-            subresource: Some("scopes".to_owned()),
-            name: Some(resource.to_owned()),
-            verb: Some(scope.to_owned()),
-            ..ResourceAttributes::default()
-        };
-        let groups = person.groups.iter().cloned().chain(["system:authenticated".to_owned()]);
-        let spec = SubjectAccessReviewSpec {
-            user: Some(person.username.to_owned()),
-            groups: Some(groups.collect()),
-            resource_attributes: Some(attributes),
-            ..SubjectAccessReviewSpec::default()
-        };
-        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let review = review(person, resource, scope);
         let answer = self.api.create(&PostParams::default(), &review).await.map_err(|error| {
             tracing::warn!(%error, resource, scope, "what a user may do could not be asked");
         })?;
-        // Without a status nothing was decided.
-        let status = answer.status.ok_or(())?;
-        Ok(status.allowed && status.denied != Some(true))
+        allowed(&answer).ok_or(())
     }
+}
+
+impl Person<'_> {
+    /// Whether it has one of Kubernetes' own names. Those are nobody's to lend: a review with the group system:masters
+    /// permits everything.
+    pub fn is_of_kubernetes(&self) -> bool {
+        let is_kubernetes = |name: &str| name.starts_with("system:");
+        is_kubernetes(self.username) || self.groups.iter().any(|group| is_kubernetes(group))
+    }
+}
+
+/// What to ask the API server: whether `person` may have `scope` at the ProtectedResource of this name.
+pub fn review(person: Person<'_>, resource: &str, scope: &str) -> SubjectAccessReview {
+    let attributes = ResourceAttributes {
+        group: Some("deputy.dev".to_owned()),
+        version: Some("v1alpha1".to_owned()),
+        resource: Some("protectedresources".to_owned()),
+        subresource: Some("scopes".to_owned()),
+        name: Some(resource.to_owned()),
+        verb: Some(scope.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let groups = person.groups.iter().cloned().chain(["system:authenticated".to_owned()]);
+    let spec = SubjectAccessReviewSpec {
+        user: Some(person.username.to_owned()),
+        groups: Some(groups.collect()),
+        resource_attributes: Some(attributes),
+        ..SubjectAccessReviewSpec::default()
+    };
+    SubjectAccessReview { spec, ..SubjectAccessReview::default() }
+}
+
+/// What the API server answered. Without a status nothing was decided.
+pub fn allowed(answer: &SubjectAccessReview) -> Option<bool> {
+    answer.status.as_ref().map(|status| status.allowed && status.denied != Some(true))
 }
 
 /// Over the parts and their lengths, so that no two questions are one.

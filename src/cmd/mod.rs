@@ -182,9 +182,10 @@ impl Cli {
             Command::Rules(options) => print(&rules::text(&options)),
             Command::Version => print(&format!("deputy {}\n", env!("CARGO_PKG_VERSION"))),
             Command::Plugin(command) => match block_on(plugin::run(command)) {
-                Ok(true) => Ok(()),
+                Ok(plugin::Ending::Whole) => Ok(()),
                 // It has been told.
-                Ok(false) => return ExitCode::FAILURE,
+                Ok(plugin::Ending::Failed) => return ExitCode::FAILURE,
+                Ok(plugin::Ending::Unknown) => return ExitCode::from(2),
                 Err(error) => Err(error),
             },
         };

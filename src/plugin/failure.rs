@@ -3,20 +3,29 @@
 use kube::{Error, client::AuthError, core::Status};
 use std::error::Error as StdError;
 
-/// The right a request takes, by the ClusterRole that gives it.
+/// The right a request takes, by the role that gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     /// To see identities and suspensions.
     See,
     /// To suspend and resume.
     Suspend,
+    /// To see ServiceAccounts.
+    SeeAccounts,
+    /// To ask what somebody else may do.
+    Review,
+    /// To read the record, and by whose key users are named in it.
+    Audit,
 }
 
 impl Right {
     fn role(self) -> &'static str {
         match self {
-            Self::See => "deputy-viewer",
-            Self::Suspend => "deputy-suspender",
+            Self::See => "ClusterRole deputy-viewer",
+            Self::Suspend => "ClusterRole deputy-suspender",
+            Self::SeeAccounts => "ClusterRole view",
+            Self::Review => "ClusterRole system:auth-delegator",
+            Self::Audit => "Role deputy-auditor of Deputy's namespace",
         }
     }
 }
@@ -58,7 +67,7 @@ fn refused(status: &Status, right: Right) -> String {
         }
         // RBAC's words; a policy's own say what to do.
         403 if message.contains(" cannot ") && message.contains(" resource ") => format!(
-            "{message}; the ClusterRole {} gives that right: ask an administrator to bind it to you there",
+            "{message}; the {} gives that right: ask an administrator to bind it to you there",
             right.role()
         ),
         _ if message.is_empty() => format!("the API server answers {} {}", status.code, status.reason),

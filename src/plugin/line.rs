@@ -12,6 +12,8 @@ pub enum Line {
     Warning(String),
     /// What was asked for and is not so: standard error, and the command fails.
     Failure(String),
+    /// What was asked about and cannot be known, or not as a whole: standard error, and the command ends as such.
+    Unknown(String),
 }
 
 impl Line {

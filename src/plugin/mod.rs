@@ -1,6 +1,7 @@
 //! What the kubectl plugin says and decides: pure functions over what was read of the cluster. The asking is
 //! `crate::cmd::plugin`'s.
 
+pub mod can_i;
 mod claims;
 mod failure;
 mod line;

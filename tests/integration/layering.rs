@@ -22,7 +22,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "store",
         ],
     ),
-    ("plugin", &["api", "index"]),
+    ("plugin", &["api", "audit", "identity", "index", "policy"]),
     ("runtime", &["api", "index", "metrics"]),
     ("admission", &["api", "identity", "index", "policy", "metrics"]),
     ("controller", &["api", "identity", "index", "policy", "token", "audit", "metrics", "runtime"]),

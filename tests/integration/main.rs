@@ -14,6 +14,7 @@ mod apiserver;
 mod broker;
 mod broker_access;
 mod bundle;
+mod can_i;
 mod chart;
 mod controller;
 mod credentials;

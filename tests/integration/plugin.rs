@@ -31,24 +31,28 @@ async fn asked_through(client: Client, arguments: &[&str]) -> Vec<Line> {
     lines
 }
 
-async fn said(server: &ApiServer, arguments: &[&str]) -> Vec<Line> {
+pub(crate) async fn said(server: &ApiServer, arguments: &[&str]) -> Vec<Line> {
     asked_through(server.client(), arguments).await
 }
 
 /// The one line, which holds `text`.
 #[track_caller]
-fn only(lines: &[Line], text: &str) -> Line {
+pub(crate) fn only(lines: &[Line], text: &str) -> Line {
     let [line] = lines else { panic!("not one line: {lines:?}") };
     assert!(words(line).contains(text), "{line:?}");
     line.clone()
 }
 
-fn words(line: &Line) -> &str {
-    let (Line::Data(text) | Line::Done(text) | Line::Warning(text) | Line::Failure(text)) = line;
+pub(crate) fn words(line: &Line) -> &str {
+    let (Line::Data(text)
+    | Line::Done(text)
+    | Line::Warning(text)
+    | Line::Failure(text)
+    | Line::Unknown(text)) = line;
     text
 }
 
-fn failures(lines: &[Line]) -> Vec<&str> {
+pub(crate) fn failures(lines: &[Line]) -> Vec<&str> {
     lines.iter().filter(|line| line.is_failure()).map(words).collect()
 }
 

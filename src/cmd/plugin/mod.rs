@@ -1,5 +1,6 @@
 //! The kubectl plugin: with a person's kubeconfig and rights, on a person's machine.
 
+mod can_i;
 mod claims;
 mod connection;
 mod resume;
@@ -42,6 +43,8 @@ pub enum Command {
     Status(Box<status::Options>),
     /// Show who holds which static credential, and who waits for it
     Claims(Box<claims::Options>),
+    /// Ask what an agent would be given at a resource, half by half; nothing is issued
+    CanI(Box<can_i::Options>),
 }
 
 /// Form of an answer.
@@ -120,7 +123,13 @@ impl Command {
             Self::Resume(options) => &options.connection,
             Self::Status(options) => &options.connection,
             Self::Claims(options) => &options.connection,
+            Self::CanI(options) => &options.connection,
         }
+    }
+
+    /// Whether it changes nothing, and its exit status is an answer.
+    fn is_question(&self) -> bool {
+        matches!(self, Self::CanI(_))
     }
 
     /// Does it, and tells what comes of it line by line.
@@ -130,26 +139,47 @@ impl Command {
             Self::Resume(options) => resume::run(session, options, tell).await,
             Self::Status(options) => status::run(session, options, tell).await,
             Self::Claims(options) => claims::run(session, options, tell).await,
+            Self::CanI(options) => can_i::run(session, options, tell).await,
         }
     }
 }
 
-/// Runs a command; an error is one that was told, or why nothing could be.
-pub(super) async fn run(command: Command) -> anyhow::Result<bool> {
-    let session = command.connection().session().await?;
-    let (mut whole, mut printed) = (true, Ok(()));
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ending {
+    /// What was asked for is so.
+    Whole,
+    /// It is not, which was told.
+    Failed,
+    /// It cannot be known, which was told.
+    Unknown,
+}
+
+/// Runs a command; an error is why nothing could be told.
+pub(super) async fn run(command: Command) -> anyhow::Result<Ending> {
+    let (mut ending, mut printed) = (Ending::Whole, Ok(()));
     let mut tell = |line: Line| {
-        whole &= !line.is_failure();
         // A terminal that is gone is no reason to leave the rest undone.
         match line {
             Line::Data(text) => keep_first(&mut printed, print(&text)),
             Line::Done(text) => keep_first(&mut printed, print(&format!("{}\n", escaped(&text)))),
             Line::Warning(text) => _ = writeln!(io::stderr(), "warning: {}", escaped(&text)),
-            Line::Failure(text) => _ = writeln!(io::stderr(), "error: {}", escaped(&text)),
+            Line::Failure(text) => {
+                ending = ending.max(Ending::Failed);
+                _ = writeln!(io::stderr(), "error: {}", escaped(&text));
+            }
+            Line::Unknown(text) => {
+                ending = ending.max(Ending::Unknown);
+                _ = writeln!(io::stderr(), "unknown: {}", escaped(&text));
+            }
         }
     };
-    command.perform(&session, &mut tell).await;
-    printed.map(|()| whole)
+    match command.connection().session().await {
+        Ok(session) => command.perform(&session, &mut tell).await,
+        Err(error) if command.is_question() => tell(Line::Unknown(format!("{error:#}"))),
+        Err(error) => return Err(error),
+    }
+    printed.map(|()| ending)
 }
 
 fn keep_first(kept: &mut anyhow::Result<()>, next: anyhow::Result<()>) {

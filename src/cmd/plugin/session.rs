@@ -1,10 +1,22 @@
 //! Requests to one API server, each bounded in time and each failure in a person's words.
 
 use crate::{
-    api::v1alpha1::{AgentIdentity, AgentSuspension, CredentialClaim},
+    api::{
+        lean::Lean,
+        v1alpha1::{
+            AgentIdentity, AgentSuspension, CredentialClaim, DelegationPolicy, ProtectedResource,
+            TrustedIssuer,
+        },
+    },
     plugin::{Right, Switch, explain},
 };
-use k8s_openapi::{NamespaceResourceScope, api::authentication::v1::SelfSubjectReview};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        authentication::v1::SelfSubjectReview, authorization::v1::SubjectAccessReview,
+        core::v1::ServiceAccount,
+    },
+};
 use kube::{
     Api, Client, Error, Resource,
     api::{DeleteParams, ListParams, PostParams, Preconditions},
@@ -52,7 +64,7 @@ impl Failure {
 }
 
 impl Session {
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         right: Right,
         request: impl Future<Output = kube::Result<T>>,
@@ -90,7 +102,7 @@ impl Session {
     }
 
     /// Everything of a kind, or what of it came before a failure.
-    async fn list<K>(&self, api: Api<K>) -> (Vec<K>, Option<Failure>)
+    pub(super) async fn list<K>(&self, api: Api<K>) -> (Vec<K>, Option<Failure>)
     where
         K: Clone + DeserializeOwned + Debug,
     {
@@ -136,6 +148,42 @@ impl Session {
     /// Who holds what, in the whole cluster.
     pub(super) async fn claims(&self) -> (Vec<DeserializeGuard<CredentialClaim>>, Option<Failure>) {
         self.list(Api::all(self.client.clone())).await
+    }
+
+    /// Suspensions of the namespace, as they are watched.
+    pub(super) async fn suspensions(&self) -> (Vec<DeserializeGuard<AgentSuspension>>, Option<Failure>) {
+        self.list(self.api(Some(&self.namespace))).await
+    }
+
+    /// Policies of the namespace.
+    pub(super) async fn policies(&self) -> (Vec<DeserializeGuard<DelegationPolicy>>, Option<Failure>) {
+        self.list(self.api(Some(&self.namespace))).await
+    }
+
+    /// Every issuer: which of them counts is said by all of them together.
+    pub(super) async fn issuers(&self) -> (Vec<DeserializeGuard<TrustedIssuer>>, Option<Failure>) {
+        self.list(Api::all(self.client.clone())).await
+    }
+
+    /// Every resource: which of them counts is said by all of them together.
+    pub(super) async fn resources(&self) -> (Vec<DeserializeGuard<ProtectedResource>>, Option<Failure>) {
+        self.list(Api::all(self.client.clone())).await
+    }
+
+    /// An account of the namespace.
+    pub(super) async fn account(&self, name: &str) -> Result<Option<Lean<ServiceAccount>>, Failure> {
+        let api: Api<Lean<ServiceAccount>> = self.api(Some(&self.namespace));
+        match self.ask(Right::SeeAccounts, api.get(name)).await {
+            Ok(account) => Ok(Some(account)),
+            Err(failure) if failure.is("NotFound") => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Has the API server say what somebody may do.
+    pub(super) async fn review(&self, review: &SubjectAccessReview) -> Result<SubjectAccessReview, Failure> {
+        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        self.ask(Right::Review, api.create(&PostParams::default(), review)).await
     }
 
     /// An identity of the namespace.

@@ -256,6 +256,11 @@ impl Issuers {
         self.by_uid.get(uid)
     }
 
+    /// Those that count.
+    pub(super) fn counting(&self) -> impl Iterator<Item = &Issuer> {
+        self.by_url.values().map(AsRef::as_ref)
+    }
+
     pub(super) fn standing(&self, name: &str) -> Option<Result<&Arc<Issuer>, Rejected>> {
         Some(match (&self.all.get(name)?.issuer, self.lost.get(name)) {
             (Err(why), _) => Err(Rejected { reason: Rejection::Invalid, why: why.clone() }),

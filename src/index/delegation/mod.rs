@@ -69,6 +69,11 @@ impl Delegation {
         self.issuers.by_uid(uid)
     }
 
+    /// The issuers that count, in no order.
+    pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
+        self.issuers.counting()
+    }
+
     /// The `TrustedIssuer` of this name, or why it does not count; `None` if there is none.
     pub fn issuer_named(&self, name: &str) -> Option<Result<&Arc<Issuer>, Rejected>> {
         self.issuers.standing(name)
@@ -96,6 +101,12 @@ impl Delegation {
     /// The `DelegationPolicy` of this name, or why it is invalid; `None` if there is none.
     pub fn policy(&self, namespace: &str, name: &str) -> Option<Result<&Arc<Policy>, &str>> {
         Some(self.policies.get(namespace)?.get(name)?.as_ref().map_err(String::as_str))
+    }
+
+    /// The policies of a namespace that are invalid or cannot be read, each with why, in the order of their names.
+    pub fn invalid_policies<'a>(&'a self, namespace: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let policies = self.policies.get(namespace).into_iter().flat_map(|policies| policies.iter());
+        policies.filter_map(|(name, policy)| Some((name.as_str(), policy.as_ref().err()?.as_str())))
     }
 
     pub(super) fn apply_issuer(&mut self, observed: &Observed<TrustedIssuer>) -> bool {
