@@ -4,7 +4,8 @@
 //! whether what a token was given for may be done now. They ask [`actor`] and [`caller`] who asks ([`reviews`]: the API
 //! server's word), [`rights`] what the user may do, [`presented`] what one of our own tokens says, and
 //! `crate::policy::exchange` what follows from that; [`mint`] says it in claims and [`record`] in an entry of the record,
-//! both pure. What they share is in [`service`].
+//! both pure. What they share is in [`service`]. [`mod@reading`] shows the record to those who may see
+//! it.
 
 mod actor;
 mod caller;
@@ -13,6 +14,7 @@ mod exchange;
 mod keys;
 mod mint;
 mod presented;
+pub mod reading;
 mod record;
 mod reviews;
 mod rights;

@@ -3,7 +3,7 @@
 use super::{FreshnessOptions, ProcessOptions, serving::Endpoint, view::View};
 use crate::{
     audit::{LogId, Noise, PSEUDONYM_KEY_ENTRY, PseudonymKey},
-    broker::{self, Broker, Issuers, Keys, PresentedTokens, Questions},
+    broker::{self, Broker, Issuers, Keys, PresentedTokens, Questions, reading::reading},
     index::Index,
     metrics::{BrokerMetrics, CertificateMetrics, IndexMetrics, IssuerMetrics, Metrics, Role},
     runtime::{
@@ -48,6 +48,9 @@ pub(super) struct Options {
     /// Where the record is kept
     #[arg(long, default_value = "/var/lib/deputy/record")]
     record_directory: PathBuf,
+    /// Where the record is read: an address that only this pod has
+    #[arg(long, default_value = "127.0.0.1:9444", value_parser = loopback)]
+    record_address: SocketAddr,
     /// Seconds that a signing key is published before it signs: the controller's --signing-key-ahead-seconds
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
     signing_key_ahead_seconds: u32,
@@ -64,6 +67,20 @@ impl Options {
     fn life(&self) -> Life {
         let ahead = SignedDuration::from_secs(self.signing_key_ahead_seconds.into());
         Life { ahead, ..Life::default() }
+    }
+}
+
+/// Connections to the record at once: a person makes one at a time.
+const READERS: usize = 16;
+
+/// The record is read by whoever reaches its address.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|error| format!("{error}"))?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the record is for those who may reach this pod's loopback address; use 127.0.0.1 or [::1]"
+            .to_owned())
     }
 }
 
@@ -156,6 +173,26 @@ async fn tick(broker: &Broker) {
     }
 }
 
+/// Where tokens are exchanged.
+fn endpoint(
+    options: &Options,
+    broker: &Arc<Broker>,
+    resolver: Arc<tls::Resolver>,
+    is_synced: watch::Receiver<bool>,
+    serving: watch::Sender<bool>,
+) -> Endpoint {
+    let (router, drain) = (broker::router(Arc::clone(broker)), Duration::from_secs(options.drain_seconds));
+    Endpoint { address: options.address, router, resolver, is_synced, serving, drain }
+}
+
+/// Shows the record to whoever may reach this pod's loopback address.
+async fn show_record(options: &Options, broker: &Arc<Broker>) -> std::io::Result<()> {
+    let (of, origin) = (Arc::clone(broker), broker.record.log().to_string());
+    let router = reading(&options.record_directory, origin, move || of.record.size());
+    let bounds = server::Bounds { connections: READERS, ..server::Bounds::default() };
+    server::serve(options.record_address, router, bounds, Handle::new()).await
+}
+
 /// Runs until asked to stop.
 pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let process = &options.process;
@@ -211,21 +248,36 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     );
     let told = Told { keys: found, keyed, pseudonyms: named };
     let followed = told.follow(&client, process, options.life(), &watch_metrics);
-    let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
-    let exchanges = Endpoint {
-        address: options.address,
-        router: broker::router(Arc::clone(&broker)),
-        resolver,
-        is_synced: view.is_synced,
-        serving,
-        drain: Duration::from_secs(options.drain_seconds),
-    };
+    let health = admin::router(metrics, checks);
+    let admin = server::serve(process.admin_address, health, server::Bounds::default(), Handle::new());
+    let exchanges = endpoint(&options, &broker, resolver, view.is_synced, serving);
+    let shown = show_record(&options, &broker);
     tokio::select! {
         ended = kept => Err(ended),
+        ended = shown => ended.context("the record is shown no more").and_then(|()| bail!("the record is shown no more")),
         () = certificate => bail!("the watch of the broker's certificate ended"),
         () = followed => bail!("the watches of the broker's Secrets ended"),
         () = tick(&broker) => bail!("what is counted is not recorded any more"),
         ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
         ended = exchanges.serve() => ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_is_not_for_the_network() {
+        for (text, taken) in [
+            ("127.0.0.1:9444", true),
+            ("[::1]:9444", true),
+            ("0.0.0.0:9444", false),
+            ("[::]:9444", false),
+            ("10.0.0.1:9444", false),
+            ("localhost:9444", false),
+        ] {
+            assert_eq!(loopback(text).is_ok(), taken, "{text}");
+        }
     }
 }

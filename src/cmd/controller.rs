@@ -151,7 +151,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     }));
     let told = certificates::Told { authorities, ensured };
     let certificates = certificates::run(client.clone(), kept, controller_metrics, watch_metrics, told);
-    let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
+    let served = admin::router(metrics, checks);
+    let admin = server::serve(process.admin_address, served, server::Bounds::default(), Handle::new());
     tokio::select! {
         () = identities => bail!("the watches of identities ended"),
         () = interactive => bail!("the watches of exceptions ended"),

@@ -125,7 +125,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         certificate_metrics,
         watch_metrics,
     );
-    let admin = server::serve(process.admin_address, admin::router(metrics, checks), Handle::new());
+    let served = admin::router(metrics, checks);
+    let admin = server::serve(process.admin_address, served, server::Bounds::default(), Handle::new());
     let reviews = Endpoint {
         address: options.address,
         router: admission::router(Arc::new(webhook)),

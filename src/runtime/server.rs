@@ -80,8 +80,12 @@ pub async fn serve_tls(
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(address: SocketAddr, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
-    let bounds = Bounds::default();
+pub async fn serve(
+    address: SocketAddr,
+    router: Router,
+    bounds: Bounds,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
     let mut server = axum_server::bind(address)
         .acceptor(Places::new(bounds.connections))
         .first_request_timeout(bounds.first_request)
