@@ -88,6 +88,15 @@ const RULES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "Role deputy-system/deputy-auditor",
+        &[
+            "apps | statefulsets | deputy-broker | get",
+            "core | pods | | get list",
+            "core | pods/portforward | | get create",
+            "core | secrets | deputy-broker-pseudonyms | get",
+        ],
+    ),
+    (
         "Role deputy-system/deputy-broker",
         &[
             "core | secrets | deputy-broker-tls deputy-broker-signing deputy-broker-pseudonyms | get list watch",
