@@ -26,6 +26,11 @@ const CHECKSUM: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogId(pub [u8; ID]);
 
+impl LogId {
+    /// Bytes it has; as text it is twice as long.
+    pub const LENGTH: usize = ID;
+}
+
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", u64::from_be_bytes(self.0))

@@ -6,6 +6,7 @@ mod claims;
 mod failure;
 mod line;
 mod name;
+pub mod record;
 mod status;
 mod switch;
 mod table;

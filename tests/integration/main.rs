@@ -26,4 +26,5 @@ mod layering;
 mod metrics;
 mod plugin;
 mod policy;
+mod record;
 mod tls;

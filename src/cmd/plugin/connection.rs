@@ -113,7 +113,7 @@ fn names_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> bool {
 }
 
 /// As kubectl writes it: `0`, `30`, `30s`, `1m30s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no length of time: write it as 30s, 2m or 1m30s");
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));

@@ -3,6 +3,7 @@
 mod can_i;
 mod claims;
 mod connection;
+mod log;
 mod resume;
 mod session;
 mod status;
@@ -45,6 +46,8 @@ pub enum Command {
     Claims(Box<claims::Options>),
     /// Ask what an agent would be given at a resource, half by half; nothing is issued
     CanI(Box<can_i::Options>),
+    /// Read what the broker has on record
+    Log(Box<log::Options>),
 }
 
 /// Form of an answer.
@@ -124,12 +127,13 @@ impl Command {
             Self::Status(options) => &options.connection,
             Self::Claims(options) => &options.connection,
             Self::CanI(options) => &options.connection,
+            Self::Log(options) => options.connection(),
         }
     }
 
     /// Whether it changes nothing, and its exit status is an answer.
     fn is_question(&self) -> bool {
-        matches!(self, Self::CanI(_))
+        matches!(self, Self::CanI(_) | Self::Log(_))
     }
 
     /// Does it, and tells what comes of it line by line.
@@ -140,6 +144,7 @@ impl Command {
             Self::Status(options) => status::run(session, options, tell).await,
             Self::Claims(options) => claims::run(session, options, tell).await,
             Self::CanI(options) => can_i::run(session, options, tell).await,
+            Self::Log(options) => log::run(Some(session), options, tell).await,
         }
     }
 }
@@ -174,6 +179,12 @@ pub(super) async fn run(command: Command) -> anyhow::Result<Ending> {
             }
         }
     };
+    if let Command::Log(options) = &command
+        && options.is_offline()
+    {
+        log::run(None, options, &mut tell).await;
+        return printed.map(|()| ending);
+    }
     match command.connection().session().await {
         Ok(session) => command.perform(&session, &mut tell).await,
         Err(error) if command.is_question() => tell(Line::Unknown(format!("{error:#}"))),
