@@ -4,10 +4,10 @@ use crate::support::{Namespace, Said, User, apply, eventually, figure, get, run}
 use std::{env, os::unix::fs::symlink, path::PathBuf, time::Instant};
 
 /// The plugin where kubectl finds it.
-struct Plugin(PathBuf);
+pub struct Plugin(PathBuf);
 
 impl Plugin {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = env::temp_dir().join(format!("kubectl-deputy-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir(&folder).unwrap();
@@ -15,14 +15,24 @@ impl Plugin {
         Self(folder)
     }
 
+    /// `kubectl deputy ...`, and its exit status.
+    pub fn status(&self, kubeconfig: &str, arguments: &[&str]) -> (Said, String) {
+        let path = format!("PATH={}:{}", self.0.display(), env::var("PATH").unwrap());
+        let config = format!("KUBECONFIG={kubeconfig}");
+        let script = ["sh", "-c", "kubectl deputy \"$@\"; echo \"exit $?\"", "sh"];
+        let said = run("env", &[&[path.as_str(), &config], &script[..], arguments].concat(), "").accepted();
+        let ended = said.lines().find_map(|line| line.strip_prefix("exit ")).unwrap().to_owned();
+        (Said { ok: ended == "0", text: said }, ended)
+    }
+
     /// `kubectl deputy ...`
-    fn by(&self, kubeconfig: &str, arguments: &[&str]) -> Said {
+    pub fn by(&self, kubeconfig: &str, arguments: &[&str]) -> Said {
         let path = format!("PATH={}:{}", self.0.display(), env::var("PATH").unwrap());
         let config = format!("KUBECONFIG={kubeconfig}");
         run("env", &[&[path.as_str(), &config, "kubectl", "deputy"], arguments].concat(), "")
     }
 
-    fn admin(&self, arguments: &[&str]) -> Said {
+    pub fn admin(&self, arguments: &[&str]) -> Said {
         self.by(&env::var("KUBECONFIG").unwrap(), arguments)
     }
 }

@@ -3,6 +3,7 @@
 mod exchange;
 mod parties;
 mod races;
+mod record;
 
 use crate::support::{IMAGE, Namespace, SYSTEM, Said, eventually, figure, get, kubectl, replicas, run};
 use serde_json::{Value, json};

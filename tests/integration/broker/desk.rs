@@ -243,7 +243,8 @@ impl Desk {
         let api = Api { review: Arc::new(Mutex::new(yes)), asked: Arc::default() };
         let client = Client::new(Router::new().fallback(reviewed).with_state(api.clone()), "default");
         let record = TempDir::new().unwrap();
-        let options = store::Options { log: LogId([1; 8]), reserve: 4096, retry: Duration::from_secs(1), now };
+        let options =
+            store::Options { log: LogId([1; 8]), reserve: 4096, retry: Duration::from_secs(1), now };
         let mut metrics = Metrics::new(Role::Broker);
         let broker = Arc::new(Broker {
             issuers: Issuers { broker: BROKER.into(), cluster: CLUSTER.into() },
