@@ -1,7 +1,7 @@
 //! The token endpoint as an agent meets it, over TLS, against a broker that runs as it is shipped.
 
 use super::in_node;
-use crate::support::{IMAGE, Namespace, SYSTEM, apply, eventually, figure, get, kubectl, replicas};
+use crate::support::{IMAGE, Namespace, apply, eventually, figure, get, kubectl, replicas};
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
@@ -33,7 +33,10 @@ impl Answer {
 }
 
 /// One replica of the broker.
-pub(super) struct Replica(String);
+pub(super) struct Replica {
+    pub(super) name: String,
+    pub(super) ip: String,
+}
 
 impl Replica {
     pub(super) fn first() -> Self {
@@ -41,14 +44,21 @@ impl Replica {
             let pod = replicas("broker")
                 .into_iter()
                 .find(|pod| pod["status"]["containerStatuses"][0]["ready"] == true)?;
-            pod["status"]["podIP"].as_str().map(|ip| Self(ip.to_owned()))
+            let text = |at: &str| pod.pointer(at).and_then(Value::as_str).map(str::to_owned);
+            Some(Self { name: text("/metadata/name")?, ip: text("/status/podIP")? })
         })
     }
 
     pub(super) fn ask(&self, path: &str, arguments: &[&str]) -> Answer {
-        let url = format!("https://{}:8443{path}", self.0);
-        let curl = ["curl", "-sk", "--max-time", "10", "-i"];
-        let said = in_node(&[&curl[..], arguments, &[&url]].concat(), "").accepted();
+        self.send(path, arguments, "")
+    }
+
+    /// A request whose body, if it has one, is `body`.
+    pub(super) fn send(&self, path: &str, arguments: &[&str], body: &str) -> Answer {
+        let url = format!("https://{}:8443{path}", self.ip);
+        // The answer alone, without "100 Continue".
+        let curl = ["curl", "-sk", "--max-time", "10", "-i", "-H", "Expect:"];
+        let said = in_node(&[&curl[..], arguments, &[&url]].concat(), body).accepted();
         let (headers, body) = said.split_once("\r\n\r\n").unwrap();
         let status = headers.split(' ').nth(1).unwrap().parse().unwrap();
         let body = serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {body}"));
@@ -57,10 +67,24 @@ impl Replica {
 
     /// An exchange with these parameters.
     pub(super) fn exchange(&self, form: &[(&str, &str)]) -> Answer {
-        let form: Vec<_> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let arguments: Vec<_> = form.iter().flat_map(|pair| ["--data-urlencode", pair]).collect();
-        self.ask("/token", &arguments)
+        self.post(&encoded(form))
     }
+
+    /// The same, as it is written on the wire.
+    pub(super) fn post(&self, body: &str) -> Answer {
+        self.send("/token", &["--data-binary", "@-"], body)
+    }
+}
+
+/// A form, as it is written on the wire.
+pub(super) fn encoded(form: &[(&str, &str)]) -> String {
+    let escaped = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let written =
+        |(name, value): &(&str, &str)| format!("{name}={}", value.bytes().map(escaped).collect::<String>());
+    form.iter().map(written).collect::<Vec<_>>().join("&")
 }
 
 /// A namespace with the agent `a`, which may have `read` of a resource for itself, and the agent's token.
@@ -210,110 +234,6 @@ fn what_is_withdrawn_is_refused_at_the_next_request() {
     becomes("what its owner does not consent to", "invalid_target", "resource_unknown");
     scene.ns.kubectl(&["delete", "pod", "p", "--force", "--grace-period=0"]).accepted();
     eventually("the pod is gone", || (given().body["reason"] == "actor_pod_gone").then_some(()));
-}
-
-/// Rows of the corpus that no user's token takes part in.
-#[test]
-#[expect(clippy::too_many_lines, reason = "one table, a request a line")]
-fn what_is_no_exchange_is_refused_with_its_reason() {
-    let (scene, broker) = (Scene::new(), Replica::first());
-    let form = scene.form("read");
-    let with = |name: &'static str, value: &'static str| {
-        let mut form = form.clone();
-        form.retain(|(present, _)| *present != name);
-        form.push((name, value));
-        form
-    };
-    let also = |name: &'static str, value: &'static str| [&form[..], &[(name, value)]].concat();
-    let many = vec!["s"; 33].join(" ");
-    let many: &'static str = many.leak();
-    let cases = [
-        (
-            "grant_type",
-            with("grant_type", "client_credentials"),
-            400,
-            "unsupported_grant_type",
-            "grant_type_unsupported",
-        ),
-        (
-            "corpus_11 two resources",
-            also("resource", "https://b.example.com"),
-            400,
-            "invalid_target",
-            "resource_repeated",
-        ),
-        (
-            "corpus_11 another audience",
-            also("audience", "https://b.example.com"),
-            400,
-            "invalid_target",
-            "audience_mismatch",
-        ),
-        (
-            "corpus_11 another resource",
-            with("resource", "https://b.example.com"),
-            400,
-            "invalid_target",
-            "resource_unknown",
-        ),
-        (
-            "corpus_12 http",
-            with("resource", "http://papers.example.com"),
-            400,
-            "invalid_target",
-            "resource_malformed",
-        ),
-        (
-            "corpus_13 line break",
-            with("scope", "read\r\nSet-Cookie:x"),
-            400,
-            "invalid_scope",
-            "scope_malformed",
-        ),
-        ("corpus_13 too many", with("scope", many), 400, "invalid_scope", "scope_malformed"),
-        ("corpus_14 twice", also("scope", "read"), 400, "invalid_request", "duplicate_parameter"),
-        (
-            "corpus_15 type alone",
-            also("actor_token_type", JWT),
-            400,
-            "invalid_request",
-            "actor_token_required",
-        ),
-        (
-            "corpus_20 the API server's audience",
-            with("subject_token", "e30.e30.e30"),
-            400,
-            "invalid_request",
-            "actor_malformed",
-        ),
-        ("corpus_24 secret", also("client_secret", "x"), 401, "invalid_client", "client_authentication"),
-        (
-            "corpus_25 another client",
-            also("client_id", "system:serviceaccount:x:agent.b"),
-            401,
-            "invalid_client",
-            "client_mismatch",
-        ),
-        ("a scope nobody has", with("scope", "delete"), 400, "invalid_scope", "agent_half"),
-    ];
-    for (what, form, status, error, reason) in &cases {
-        let answer = broker.exchange(form);
-        let found = (answer.status, answer.body["error"].as_str(), answer.body["reason"].as_str());
-        assert_eq!(found, (*status, Some(*error), Some(*reason)), "{what}: {}", answer.body);
-        let said = format!("{}{}", answer.headers, answer.body);
-        assert!(!said.contains("set-cookie") && !said.contains(&scene.token), "{what}: {said}");
-    }
-    // Of an account that is no agent's.
-    let token = scene.ns.kubectl(&["create", "token", "default", "--audience", ISSUER]).accepted();
-    let mut form = scene.form("read");
-    form[1].1 = token.trim();
-    broker.exchange(&form).is(400, "invalid_request", "actor_not_an_agent");
-    let basic = ["-u", "a:b", "--data-urlencode", "grant_type=x"];
-    broker.ask("/token", &basic).is(400, "unsupported_grant_type", "grant_type_unsupported");
-    broker.ask("/token", &[]).is(405, "invalid_request", "method_not_allowed");
-    figure(&format!("exchange: {} requests that are none, each refused with its reason", cases.len() + 3));
-    let log = kubectl(&["-n", SYSTEM, "logs", "deputy-broker-0", "--tail=-1"]).accepted();
-    assert!(!log.contains(&scene.token[..40]), "a token is in the log");
 }
 
 /// An identity provider whose keys the cluster was told; it signs with a library, and what is made of its tokens is real.
