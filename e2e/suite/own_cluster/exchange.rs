@@ -1,7 +1,7 @@
 //! The token endpoint as an agent meets it, over TLS, against a broker that runs as it is shipped.
 
 use super::in_node;
-use crate::support::{IMAGE, Namespace, apply, eventually, figure, get, kubectl, replicas};
+use crate::support::{IMAGE, Namespace, SYSTEM, apply, eventually, figure, get, kubectl, replicas};
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
@@ -47,6 +47,12 @@ impl Replica {
             let text = |at: &str| pod.pointer(at).and_then(Value::as_str).map(str::to_owned);
             Some(Self { name: text("/metadata/name")?, ip: text("/status/podIP")? })
         })
+    }
+
+    /// The one of this name, as it is now.
+    pub(super) fn called(name: &str) -> Self {
+        let pod = get(&["-n", SYSTEM, "pod", name]);
+        Self { name: name.to_owned(), ip: pod["status"]["podIP"].as_str().unwrap().to_owned() }
     }
 
     pub(super) fn ask(&self, path: &str, arguments: &[&str]) -> Answer {

@@ -5,8 +5,10 @@
 //! Cases that need an API server that does as it is told are in `tests/integration/corpus.rs`.
 
 mod actors;
+mod again;
 mod forms;
 mod keys;
+mod need;
 mod subjects;
 
 use super::{
