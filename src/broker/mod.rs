@@ -17,7 +17,7 @@ mod presented;
 pub mod reading;
 mod record;
 mod reviews;
-mod rights;
+pub mod rights;
 mod router;
 mod service;
 

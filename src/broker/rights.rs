@@ -40,7 +40,7 @@ impl Expiry<Question, bool> for ByAnswer {
 
 /// A user, as the API server is to judge him.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Person<'a> {
+pub struct Person<'a> {
     /// His name.
     pub username: &'a str,
     /// His groups.

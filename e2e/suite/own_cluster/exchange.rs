@@ -243,9 +243,9 @@ fn what_is_withdrawn_is_refused_at_the_next_request() {
 }
 
 /// An identity provider whose keys the cluster was told; it signs with a library, and what is made of its tokens is real.
-struct Provider {
+pub(super) struct Provider {
     signer: Signer,
-    url: String,
+    pub(super) url: String,
     ns: String,
 }
 
@@ -267,7 +267,7 @@ impl Provider {
     }
 
     /// An access token of somebody's, with these claims besides.
-    fn token(&self, who: &str, besides: Value) -> String {
+    pub(super) fn token(&self, who: &str, besides: Value) -> String {
         let now = Timestamp::now().as_second();
         let mut claims = json!({"iss": self.url, "aud": "deputy", "sub": who, "groups": ["readers"], "iat": now, "exp": now + 600});
         claims.as_object_mut().unwrap().extend(besides.as_object().unwrap().clone());
@@ -285,7 +285,7 @@ impl Drop for Provider {
 }
 
 /// Alice and carol may lend `read` and `write` of the scene's resource to its agent, and alice has the right to `read` herself.
-fn users_may_lend(ns: &str) -> Provider {
+pub(super) fn users_may_lend(ns: &str) -> Provider {
     let provider = Provider::new(ns);
     let consent = json!({"spec": {"allowedAgents": [{"name": "here", "namespaces": {"names": [ns]},
         "modes": ["OnBehalfOfUser"], "scopes": ["read", "search", "write"]}]}});
