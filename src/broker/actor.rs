@@ -5,11 +5,12 @@ use super::reviews::Reviews;
 use crate::{
     identity::agent_of_account,
     index::{Identity, Snapshot, Standing},
+    metrics::BrokerMetrics,
     oauth::Reason,
 };
 use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
 use kube::Client;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How long what the API server said of a token is believed.
 const BELIEVED: Duration = Duration::from_secs(300);
@@ -35,8 +36,8 @@ pub(super) struct Actor {
 
 impl Reviews<Actor> {
     /// Whose tokens for `audience`, this broker's issuer, are, if they are agents'.
-    pub(super) fn of_agents(client: Client, audience: String) -> Self {
-        Self::new(client, audience, BELIEVED, read)
+    pub(super) fn of_agents(client: Client, audience: String, metrics: &Arc<BrokerMetrics>) -> Self {
+        Self::new(client, audience, BELIEVED, read, metrics.lookups("actor"), Arc::clone(metrics))
     }
 }
 

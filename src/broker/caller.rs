@@ -2,7 +2,7 @@
 //! which resources it may ask about, their owners say.
 
 use super::reviews::{Reviews, prefilter};
-use crate::oauth::Reason;
+use crate::{metrics::BrokerMetrics, oauth::Reason};
 use http::{HeaderMap, header::AUTHORIZATION};
 use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
 use kube::Client;
@@ -25,8 +25,8 @@ pub(super) struct Caller {
 
 impl Reviews<Caller> {
     /// Whose tokens for `audience`, this broker's issuer, are.
-    pub(super) fn of_callers(client: Client, audience: String) -> Self {
-        Self::new(client, audience, BELIEVED, read)
+    pub(super) fn of_callers(client: Client, audience: String, metrics: &Arc<BrokerMetrics>) -> Self {
+        Self::new(client, audience, BELIEVED, read, metrics.lookups("caller"), Arc::clone(metrics))
     }
 
     /// Who sent these `headers`, by a token of the issuer `cluster` for `broker` alone.

@@ -27,6 +27,7 @@ use k8s_openapi::jiff::Timestamp;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -64,6 +65,12 @@ impl Broker {
             }
         }
         exchanged
+    }
+
+    /// What was sent is no form, and so no exchange began.
+    pub(super) fn unread(&self, reason: Reason) {
+        self.count(reason);
+        self.metrics.exchanges.denied(reason.as_str(), None, Duration::ZERO);
     }
 
     async fn go_through(&self, headers: &HeaderMap, body: &[u8]) -> Result<TokenResponse, OAuthError> {

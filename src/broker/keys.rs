@@ -31,6 +31,17 @@ impl Keys {
         self.signers.iter().find(|signer| signer.published().kid == *kid)
     }
 
+    /// When the key was made that signs at `now`.
+    pub fn signs_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.set.signing(self.life, now).map(|key| key.created)
+    }
+
+    /// How long, in seconds, a copy of the published keys is good: whoever fetches them so often knows each key in half the
+    /// time before it signs.
+    pub fn max_age(&self) -> i64 {
+        (self.life.ahead.as_secs() / 2).clamp(0, 3600)
+    }
+
     /// Whether the key of this name is among them.
     pub fn has(&self, kid: &str) -> bool {
         self.signers.iter().any(|signer| signer.published().kid == kid)

@@ -4,6 +4,7 @@
 use super::{actor::Actor, keys::Keys};
 use crate::{
     audit::RightsMode,
+    metrics::{BrokerMetrics, Lookups},
     oauth::{Claims, Reason},
 };
 use aws_lc_rs::digest::{SHA256, digest};
@@ -36,16 +37,17 @@ pub(super) struct Presented {
 #[derive(Debug)]
 pub struct PresentedTokens {
     known: Cache<[u8; 32], Arc<Presented>>,
-}
-
-impl Default for PresentedTokens {
-    fn default() -> Self {
-        let weight = |_: &[u8; 32], presented: &Arc<Presented>| presented.weight();
-        Self { known: Cache::builder().weigher(weight).max_capacity(REMEMBERED).time_to_idle(IDLE).build() }
-    }
+    lookups: Lookups,
 }
 
 impl PresentedTokens {
+    /// None yet.
+    pub fn new(metrics: &BrokerMetrics) -> Self {
+        let weight = |_: &[u8; 32], presented: &Arc<Presented>| presented.weight();
+        let known = Cache::builder().weigher(weight).max_capacity(REMEMBERED).time_to_idle(IDLE).build();
+        Self { known, lookups: metrics.lookups("token") }
+    }
+
     /// What `token` says, if `issuer` signed it by one of `keys` and it has not ended.
     ///
     /// # Errors
@@ -62,7 +64,9 @@ impl PresentedTokens {
         }
         let hash = digest(&SHA256, token.as_bytes());
         let id: [u8; 32] = hash.as_ref().try_into().map_err(|_| Reason::TokenInvalid)?;
-        let presented = match self.known.get(&id).await {
+        let known = self.known.get(&id).await;
+        self.lookups.looked(known.is_some());
+        let presented = match known {
             Some(presented) => presented,
             None => {
                 let (kid, claims) = keys.verify(token).ok_or(Reason::TokenInvalid)?;

@@ -137,8 +137,13 @@ mod tests {
     }
 
     fn open(directory: &Path) -> Arc<Wal> {
-        let options =
-            Options { log: LogId([1; 8]), reserve: 16, retry: Options::RETRY, now: || Timestamp::UNIX_EPOCH };
+        let options = Options {
+            log: LogId([1; 8]),
+            reserve: 16,
+            retry: Options::RETRY,
+            now: || Timestamp::UNIX_EPOCH,
+            metrics: None,
+        };
         Arc::new(Wal::open(directory, &options).unwrap().0)
     }
 

@@ -1,6 +1,9 @@
 //! Whose a token of this cluster is, by the API server's word, which is asked at first sight.
 
-use crate::oauth::Reason;
+use crate::{
+    metrics::{BrokerMetrics, Lookups},
+    oauth::Reason,
+};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use k8s_openapi::{
@@ -81,6 +84,8 @@ pub(super) struct Reviews<T> {
     api: Api<TokenReview>,
     audience: String,
     known: Cache<[u8; 32], Arc<T>>,
+    lookups: Lookups,
+    metrics: Arc<BrokerMetrics>,
     read: Reading<T>,
     turns: Semaphore,
 }
@@ -93,9 +98,17 @@ impl<T> fmt::Debug for Reviews<T> {
 
 impl<T: Send + Sync + 'static> Reviews<T> {
     /// Reviews of tokens for `audience`, this broker's issuer, each believed for so long.
-    pub(super) fn new(client: Client, audience: String, believed: Duration, read: Reading<T>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        audience: String,
+        believed: Duration,
+        read: Reading<T>,
+        lookups: Lookups,
+        metrics: Arc<BrokerMetrics>,
+    ) -> Self {
         let known = Cache::builder().max_capacity(REMEMBERED).time_to_live(believed).build();
-        Self { api: Api::all(client), audience, known, read, turns: Semaphore::new(REVIEWS) }
+        let turns = Semaphore::new(REVIEWS);
+        Self { api: Api::all(client), audience, known, lookups, metrics, read, turns }
     }
 
     /// Whose token this is, which ends at `expires`. Requests with one token wait for one review.
@@ -105,6 +118,11 @@ impl<T: Send + Sync + 'static> Reviews<T> {
     pub(super) async fn of(&self, token: &str, expires: Timestamp) -> Result<Arc<T>, Reason> {
         let hash = digest(&SHA256, token.as_bytes());
         let key: [u8; 32] = hash.as_ref().try_into().map_err(|_| Reason::ActorUnknown)?;
+        let known = self.known.get(&key).await;
+        self.lookups.looked(known.is_some());
+        if let Some(known) = known {
+            return Ok(known);
+        }
         let asked = async {
             let review = timeout(PATIENCE, self.review(token)).await.map_err(|_| Reason::ActorUnknown)??;
             (self.read)(review, expires).map(Arc::new)
@@ -119,12 +137,15 @@ impl<T: Send + Sync + 'static> Reviews<T> {
         let review = TokenReview { spec, ..TokenReview::default() };
         let answer = self.api.create(&PostParams::default(), &review).await.map_err(|error| {
             tracing::warn!(%error, "a token could not be reviewed");
+            self.metrics.reviewed("TokenReview", "failed");
             Reason::ActorUnknown
         })?;
         let status = answer.status.unwrap_or_default();
         // An API server that knows nothing of audiences says nothing of them.
         let is_for_us = status.audiences.iter().flatten().any(|audience| *audience == self.audience);
-        if status.authenticated != Some(true) || !is_for_us {
+        let is_good = status.authenticated == Some(true) && is_for_us;
+        self.metrics.reviewed("TokenReview", if is_good { "yes" } else { "no" });
+        if !is_good {
             return Err(Reason::ActorTokenInvalid);
         }
         status.user.ok_or(Reason::ActorTokenInvalid)

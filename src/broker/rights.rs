@@ -3,7 +3,10 @@
 //! A permit is believed for five seconds and a denial for one. Who asks the same at the same time waits for one answer. What
 //! cannot be known is not known, and never permitted.
 
-use crate::policy::exchange::Right;
+use crate::{
+    metrics::{BrokerMetrics, Lookups},
+    policy::exchange::Right,
+};
 use aws_lc_rs::digest::{Context, SHA256};
 use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -11,6 +14,7 @@ use kube::{Api, Client, api::PostParams};
 use moka::{Expiry, future::Cache};
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -52,14 +56,17 @@ pub struct Person<'a> {
 pub(super) struct Rights {
     api: Api<SubjectAccessReview>,
     known: Cache<Question, bool>,
+    lookups: Lookups,
+    metrics: Arc<BrokerMetrics>,
     turns: Semaphore,
 }
 
 impl Rights {
     /// Questions to this API server.
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, metrics: &Arc<BrokerMetrics>) -> Self {
         let known = Cache::builder().max_capacity(REMEMBERED).expire_after(ByAnswer).build();
-        Self { api: Api::all(client), known, turns: Semaphore::new(REVIEWS) }
+        let (lookups, turns) = (metrics.lookups("right"), Semaphore::new(REVIEWS));
+        Self { api: Api::all(client), known, lookups, metrics: Arc::clone(metrics), turns }
     }
 
     /// Whether `person` may have each of `scopes` at the ProtectedResource of this name.
@@ -81,7 +88,13 @@ impl Rights {
             return Right::Denied;
         }
         let Some(question) = question(person, resource, scope) else { return Right::Unknown };
-        match self.known.try_get_with(question, self.review(person, resource, scope)).await {
+        let known = self.known.get(&question).await;
+        self.lookups.looked(known.is_some());
+        let answer = match known {
+            Some(known) => Ok(known),
+            None => self.known.try_get_with(question, self.review(person, resource, scope)).await,
+        };
+        match answer {
             Ok(true) => Right::Allowed,
             Ok(false) => Right::Denied,
             Err(_) => Right::Unknown,
@@ -91,10 +104,17 @@ impl Rights {
     async fn review(&self, person: Person<'_>, resource: &str, scope: &str) -> Result<bool, ()> {
         let _turn = self.turns.acquire().await.map_err(|_| ())?;
         let review = review(person, resource, scope);
-        let answer = self.api.create(&PostParams::default(), &review).await.map_err(|error| {
-            tracing::warn!(%error, resource, scope, "what a user may do could not be asked");
-        })?;
-        allowed(&answer).ok_or(())
+        let answer = self.api.create(&PostParams::default(), &review).await;
+        let said = match &answer {
+            Ok(answer) => allowed(answer),
+            Err(error) => {
+                tracing::warn!(%error, resource, scope, "what a user may do could not be asked");
+                None
+            }
+        };
+        let result = said.map_or("failed", |allowed| if allowed { "yes" } else { "no" });
+        self.metrics.reviewed("SubjectAccessReview", result);
+        said.ok_or(())
     }
 }
 

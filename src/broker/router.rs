@@ -1,12 +1,12 @@
 //! The endpoints, and what of HTTP decides.
 
-use super::Broker;
+use super::{Broker, Keys};
 use crate::oauth::{OAuthError, Reason};
 use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -18,8 +18,6 @@ use tokio::time::timeout;
 const BODY: usize = 32 << 10;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(3);
-/// How long verifiers may keep the keys, at most: less than a key is published before it signs.
-const KEYS_AGE: &str = "public, max-age=60";
 
 /// By which a caller finds his request again (AuthZEN 1.0, section 10.1.3).
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,19 +38,24 @@ pub fn router(broker: Arc<Broker>) -> Router {
 async fn token(State(broker): State<Arc<Broker>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answered = async {
-        if parts.method != Method::POST {
-            return Err(OAuthError::from(Reason::MethodNotAllowed));
-        }
-        if !is_of(&parts.headers, "application/x-www-form-urlencoded") {
-            return Err(Reason::MediaType.into());
-        }
-        let body = read(body).await?;
+        let body = form(&parts, body).await.inspect_err(|reason| broker.unread(*reason))?;
         broker.exchange(&parts.headers, &body).await
     };
     match answered.await {
         Ok(given) => json(StatusCode::OK, given.body()),
         Err(refused) => refuse(&refused),
     }
+}
+
+/// The body of a request that may be one for a token.
+async fn form(parts: &Parts, body: Body) -> Result<Bytes, Reason> {
+    if parts.method != Method::POST {
+        return Err(Reason::MethodNotAllowed);
+    }
+    if !is_of(&parts.headers, "application/x-www-form-urlencoded") {
+        return Err(Reason::MediaType);
+    }
+    read(body).await
 }
 
 async fn evaluation(State(broker): State<Arc<Broker>>, request: Request) -> Response {
@@ -122,19 +125,20 @@ fn json(status: StatusCode, body: String) -> Response {
 }
 
 async fn jwks(State(broker): State<Arc<Broker>>) -> Response {
-    published(broker.keys.borrow().as_ref().map(|keys| keys.jwks()))
+    published(&broker, |keys| keys.jwks())
 }
 
 async fn metadata(State(broker): State<Arc<Broker>>) -> Response {
-    let keys = broker.keys.borrow().clone();
-    let metadata =
-        keys.map(|keys| serde_json::to_value(keys.metadata(&broker.issuers.broker)).unwrap_or_default());
-    published(metadata)
+    let issuer = &broker.issuers.broker;
+    published(&broker, |keys| serde_json::to_value(keys.metadata(issuer)).unwrap_or_default())
 }
 
-fn published(document: Option<Value>) -> Response {
-    match document {
-        Some(document) => ([(header::CACHE_CONTROL, KEYS_AGE)], Json(document)).into_response(),
+fn published(broker: &Broker, document: impl FnOnce(&Keys) -> Value) -> Response {
+    match broker.keys.borrow().as_deref() {
+        Some(keys) => {
+            let age = format!("public, max-age={}", keys.max_age());
+            ([(header::CACHE_CONTROL, age)], Json(document(keys))).into_response()
+        }
         None => (StatusCode::SERVICE_UNAVAILABLE, "there are no signing keys yet; try again").into_response(),
     }
 }

@@ -47,11 +47,11 @@ pub struct Questions {
 
 impl Questions {
     /// Questions about tokens for `issuer`, this broker, and about users.
-    pub fn new(client: &Client, issuer: &str) -> Self {
+    pub fn new(client: &Client, issuer: &str, metrics: &Arc<BrokerMetrics>) -> Self {
         Self {
-            agents: Reviews::of_agents(client.clone(), issuer.to_owned()),
-            callers: Reviews::of_callers(client.clone(), issuer.to_owned()),
-            rights: Rights::new(client.clone()),
+            agents: Reviews::of_agents(client.clone(), issuer.to_owned(), metrics),
+            callers: Reviews::of_callers(client.clone(), issuer.to_owned(), metrics),
+            rights: Rights::new(client.clone(), metrics),
         }
     }
 }
@@ -151,18 +151,23 @@ impl Broker {
         }
     }
 
+    /// A request was refused whose sender could not be told.
     pub(super) fn count(&self, reason: Reason) {
         let mut noise = self.noise.lock().unwrap_or_else(PoisonError::into_inner);
         noise.count(reason.as_str(), (self.clock)());
     }
 
-    /// Puts on record what was counted, once a minute of it is full.
+    /// Puts on record what was counted, once a minute of it is full, and measures what nobody asks about.
     pub fn tick(&self) {
         let due = self.noise.lock().unwrap_or_else(PoisonError::into_inner).due((self.clock)());
         if let Some(entry) = due {
             self.note(&entry);
         }
         self.metrics.dropped(self.record.dropped());
+        self.metrics.recorded(self.record.size());
+        if let Some(created) = self.keys.borrow().as_ref().and_then(|keys| keys.signs_since((self.clock)())) {
+            self.metrics.signs_by(created);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     audit::{LogId, Noise, PSEUDONYM_KEY_ENTRY, PseudonymKey},
     broker::{self, Broker, Issuers, Keys, PresentedTokens, Questions, reading::reading},
     index::Index,
-    metrics::{BrokerMetrics, CertificateMetrics, IndexMetrics, IssuerMetrics, Metrics, Role},
+    metrics::{BrokerMetrics, CertificateMetrics, IndexMetrics, IssuerMetrics, Metrics, RecordMetrics, Role},
     runtime::{
         admin::{self, Check},
         audiences, client, clock, log, secret, server, tls,
@@ -96,11 +96,11 @@ fn random() -> String {
 }
 
 /// Opens the record.
-fn open_record(directory: &Path) -> anyhow::Result<Wal> {
+fn open_record(directory: &Path, metrics: Arc<RecordMetrics>) -> anyhow::Result<Wal> {
     let mut id = [0; 8];
     rand::fill(&mut id).map_err(|_| anyhow::anyhow!("there is no randomness"))?;
     let (reserve, retry) = (store::Options::RESERVE, store::Options::RETRY);
-    let options = store::Options { log: LogId(id), reserve, retry, now: clock::now };
+    let options = store::Options { log: LogId(id), reserve, retry, now: clock::now, metrics: Some(metrics) };
     let (record, found) = Wal::open(directory, &options)
         .with_context(|| format!("the record in {} cannot be written", directory.display()))?;
     tracing::info!(log = %found.log, entries = found.entries, torn_bytes = found.torn, "the record is open");
@@ -112,6 +112,7 @@ struct Told {
     keys: watch::Sender<Option<Arc<Keys>>>,
     keyed: watch::Sender<bool>,
     pseudonyms: watch::Sender<Option<Arc<PseudonymKey>>>,
+    named: watch::Sender<bool>,
 }
 
 impl Told {
@@ -158,7 +159,10 @@ impl Told {
     fn use_pseudonyms(&self, data: &BTreeMap<String, ByteString>) {
         let bytes = data.get(PSEUDONYM_KEY_ENTRY).map_or(&[][..], |bytes| &bytes.0);
         match PseudonymKey::new("1".to_owned(), bytes) {
-            Ok(key) => _ = self.pseudonyms.send_replace(Some(Arc::new(key))),
+            Ok(key) => {
+                self.pseudonyms.send_replace(Some(Arc::new(key)));
+                self.named.send_replace(true);
+            }
             Err(error) => tracing::error!(%error, "the key of pseudonyms is not taken into use"),
         }
     }
@@ -207,31 +211,34 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     let proving = options.freshness.config(process, "deputy-broker")?;
     let index = Index::new(process.declarable(Some(&options.issuer))?);
     let (view, kept) = View::new(&client, index, Kinds::Exchange, proving, &mut metrics, &watch_metrics);
-    let record = open_record(&options.record_directory)?;
+    let record = open_record(&options.record_directory, RecordMetrics::register(&mut metrics))?;
+    let decided = BrokerMetrics::register(&mut metrics);
     let (loaded, is_loaded) = watch::channel(false);
     let (keyed, is_keyed) = watch::channel(false);
+    let (named, is_named) = watch::channel(false);
     let (serving, is_serving) = watch::channel(true);
     let mut checks = vec![
         Check { name: "serving", passed: is_serving },
         Check { name: "certificate loaded", passed: is_loaded },
         Check { name: "signing keys loaded", passed: is_keyed },
+        Check { name: "key of pseudonyms loaded", passed: is_named },
         Check { name: "record writable", passed: record.writable() },
     ];
     checks.extend(view.checks());
     let (found, keys) = watch::channel(None);
-    let (named, pseudonyms) = watch::channel(None);
+    let (naming, pseudonyms) = watch::channel(None);
     let broker = Arc::new(Broker {
         issuers: Issuers { broker: options.issuer.clone(), cluster },
         snapshots: view.snapshots.clone(),
         freshness: view.freshness.clone(),
-        questions: Questions::new(&client, &options.issuer),
-        presented: PresentedTokens::default(),
-        subjects: Verifier::new(issuers),
+        questions: Questions::new(&client, &options.issuer, &decided),
+        presented: PresentedTokens::new(&decided),
+        subjects: Verifier::new(issuers, decided.lookups("subject")),
         pseudonyms,
         keys,
         record,
         noise: Mutex::new(Noise::default()),
-        metrics: BrokerMetrics::register(&mut metrics),
+        metrics: decided,
         clock: clock::now,
         random,
     });
@@ -246,7 +253,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         certificate_metrics,
         Arc::clone(&watch_metrics),
     );
-    let told = Told { keys: found, keyed, pseudonyms: named };
+    let told = Told { keys: found, keyed, pseudonyms: naming, named };
     let followed = told.follow(&client, process, options.life(), &watch_metrics);
     let health = admin::router(metrics, checks);
     let admin = server::serve(process.admin_address, health, server::Bounds::default(), Handle::new());

@@ -1,6 +1,7 @@
 //! What the broker counts.
 
 use super::Metrics;
+use k8s_openapi::jiff::Timestamp;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -9,6 +10,9 @@ use std::{sync::Arc, time::Duration};
 
 /// Seconds. A decision is a record, with a signature or a question to the API server besides.
 const BUCKETS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5];
+
+/// Seconds. From a fast disk's to one that hangs.
+const SYNC_BUCKETS: [f64; 10] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.02, 0.1, 0.5, 2.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -19,6 +23,56 @@ struct Labels {
 
 const PERMIT: Labels = Labels { outcome: "permit", reason: "", half: "" };
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookupLabels {
+    cache: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReviewLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+/// How often something was known already.
+#[derive(Clone, Debug, Default)]
+pub struct Lookups {
+    hits: Counter,
+    misses: Counter,
+}
+
+impl Lookups {
+    /// Something was looked for, and was known, or not.
+    pub fn looked(&self, is_known: bool) {
+        if is_known { &self.hits } else { &self.misses }.inc();
+    }
+}
+
+/// What the log on disk measures.
+#[derive(Debug)]
+pub struct RecordMetrics {
+    sync: Histogram,
+}
+
+impl RecordMetrics {
+    /// Registers it with `metrics`.
+    pub fn register(metrics: &mut Metrics) -> Arc<Self> {
+        let new = Self { sync: Histogram::new(SYNC_BUCKETS) };
+        metrics.registry.register(
+            "deputy_record_sync_duration_seconds",
+            "Time to write one commit of the record and make it durable",
+            new.sync.clone(),
+        );
+        Arc::new(new)
+    }
+
+    /// One commit was made durable.
+    pub fn synced(&self, took: Duration) {
+        self.sync.observe(took.as_secs_f64());
+    }
+}
+
 /// What the broker counts.
 #[derive(Debug)]
 pub struct BrokerMetrics {
@@ -27,6 +81,10 @@ pub struct BrokerMetrics {
     /// Decisions asked for.
     pub evaluations: Decisions,
     dropped: Gauge,
+    entries: Gauge,
+    key_created: Gauge,
+    lookups: Family<LookupLabels, Counter>,
+    reviews: Family<ReviewLabels, Counter>,
 }
 
 /// Decisions of one kind.
@@ -81,13 +139,59 @@ impl BrokerMetrics {
             ],
             ["deputy_evaluation_duration_seconds", "Time from the request's arrival to its answer"],
         );
-        let new = Self { exchanges, evaluations, dropped: Gauge::default() };
-        metrics.registry.register(
+        let new = Self {
+            exchanges,
+            evaluations,
+            dropped: Gauge::default(),
+            entries: Gauge::default(),
+            key_created: Gauge::default(),
+            lookups: Family::default(),
+            reviews: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register(
             "deputy_record_dropped_entries",
             "Denials that found no room on their way to the record since the process began",
             new.dropped.clone(),
         );
+        registry.register("deputy_record_entries", "Durable entries of the record", new.entries.clone());
+        registry.register(
+            "deputy_signing_key_created_timestamp_seconds",
+            "When the key was made that signs now",
+            new.key_created.clone(),
+        );
+        registry.register(
+            "deputy_broker_lookups",
+            "What was looked for in a cache of the broker's, by whether it was there (hit, miss)",
+            new.lookups.clone(),
+        );
+        registry.register(
+            "deputy_broker_reviews",
+            "Questions to the API server by kind (TokenReview, SubjectAccessReview) and what came of them",
+            new.reviews.clone(),
+        );
         Arc::new(new)
+    }
+
+    /// What is known of one kind of things: `actor`, `caller`, `right`, `subject`, `token`.
+    pub fn lookups(&self, cache: &'static str) -> Lookups {
+        let counter = |result| self.lookups.get_or_create(&LookupLabels { cache, result }).clone();
+        Lookups { hits: counter("hit"), misses: counter("miss") }
+    }
+
+    /// The API server was asked: `kind` is TokenReview or SubjectAccessReview, `result` yes, no or failed.
+    pub fn reviewed(&self, kind: &'static str, result: &'static str) {
+        self.reviews.get_or_create(&ReviewLabels { kind, result }).inc();
+    }
+
+    /// The record has so many durable entries.
+    pub fn recorded(&self, entries: u64) {
+        self.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// The key that signs now was made then.
+    pub fn signs_by(&self, created: Timestamp) {
+        self.key_created.set(created.as_second());
     }
 
     /// So many entries were dropped until now.

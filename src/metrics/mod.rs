@@ -8,7 +8,7 @@
 
 mod broker;
 
-pub use broker::BrokerMetrics;
+pub use broker::{BrokerMetrics, Lookups, RecordMetrics};
 
 use k8s_openapi::jiff::Timestamp;
 use prometheus_client::{

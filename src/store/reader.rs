@@ -98,8 +98,13 @@ mod tests {
 
     /// A log of 5000 entries, the first of which says that it begins.
     async fn log(directory: &Path) -> Wal {
-        let options =
-            Options { log: LogId([1; 8]), reserve: 16, retry: Options::RETRY, now: || Timestamp::UNIX_EPOCH };
+        let options = Options {
+            log: LogId([1; 8]),
+            reserve: 16,
+            retry: Options::RETRY,
+            now: || Timestamp::UNIX_EPOCH,
+            metrics: None,
+        };
         let (wal, _) = Wal::open(directory, &options).unwrap();
         for index in 1..4999_u64 {
             wal.append_unacked(index.to_string().as_bytes());

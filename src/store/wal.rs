@@ -5,7 +5,10 @@ use super::{
     files::{ENTRIES, Files},
     writer::{Disk, Failure, Tape, Writer},
 };
-use crate::audit::{Commit, LogId, MAX_COMMIT, Recovered, TooLong, framed_length};
+use crate::{
+    audit::{Commit, LogId, MAX_COMMIT, Recovered, TooLong, framed_length},
+    metrics::RecordMetrics,
+};
 use k8s_openapi::jiff::Timestamp;
 use std::{
     mem,
@@ -23,7 +26,7 @@ use tokio::sync::{Semaphore, watch};
 pub(super) const ENDED: &str = "its writer has ended";
 
 /// How a log is opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The id of the log if one begins: random.
     pub log: LogId,
@@ -33,6 +36,8 @@ pub struct Options {
     pub retry: Duration,
     /// The clock.
     pub now: fn() -> Timestamp,
+    /// What is measured, if anything is.
+    pub metrics: Option<Arc<RecordMetrics>>,
 }
 
 impl Options {
@@ -82,7 +87,8 @@ impl Wal {
         let shared = Arc::new(Shared::new(found.log, found.entries));
         let tape = Tape::new(disk, found.length);
         let &Options { now, retry, .. } = options;
-        let mut writer = Writer { tape, shared: Arc::clone(&shared), now, retry, found };
+        let metrics = options.metrics.clone();
+        let mut writer = Writer { tape, shared: Arc::clone(&shared), now, retry, metrics, found };
         match writer.open() {
             Err(failure) if failure.is_full() => {
                 shared.pause(AppendError::Full(failure.error.to_string().into()));

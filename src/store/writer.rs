@@ -1,13 +1,17 @@
 //! The thread that writes the log.
 
 use super::wal::{AppendError, ENDED, Shared};
-use crate::audit::{Commit, Entry, LogId, Recovered};
+use crate::{
+    audit::{Commit, Entry, LogId, Recovered},
+    metrics::RecordMetrics,
+};
 use k8s_openapi::jiff::Timestamp;
 use std::{
     io::{self, ErrorKind},
     sync::Arc,
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// What the writer asks of the files of a log.
 pub(super) trait Disk: Send + 'static {
@@ -89,6 +93,8 @@ pub(super) struct Writer<D> {
     pub(super) now: fn() -> Timestamp,
     /// How long a full disk is left alone before it is tried again.
     pub(super) retry: Duration,
+    /// Where it is told how long the disk takes.
+    pub(super) metrics: Option<Arc<RecordMetrics>>,
     /// How many entries the log has, and what was torn of it.
     pub(super) found: Recovered,
 }
@@ -111,8 +117,12 @@ impl<D: Disk> Writer<D> {
                 continue;
             }
             let Some((mut commit, done)) = self.shared.take(spent) else { break };
+            let began = Instant::now();
             match self.tape.write(&mut commit) {
                 Ok(()) => {
+                    if let Some(metrics) = &self.metrics {
+                        metrics.synced(began.elapsed());
+                    }
                     self.found.entries = commit.end();
                     self.shared.is_durable(commit.end());
                     done.send_replace(true);

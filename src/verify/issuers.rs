@@ -1,7 +1,7 @@
 //! The keys of all issuers: fetched when they are needed, and not again too soon.
 //!
 //! A set is fetched when there is none, when a token names a key that is not in it, and when it is old; the last without
-//! making anybody wait as long as it is not twice as old. When that fails, the set before stays. Who asks while a fetch is
+//! making anybody wait as long as it is not twice as old. When that fails, the set before stays, until it is an hour old. Who asks while a fetch is
 //! under way waits for that one. A fetch outlives the request that began it: to hang up is no way to use up the one
 //! that a minute has.
 
@@ -36,12 +36,20 @@ pub struct Bounds {
     pub refresh: Duration,
     /// How old a set may be before it is fetched again beside its use. Twice as old, its use waits for that.
     pub stale: Duration,
+    /// How old a set may be at all: an issuer that nobody reached for so long may have withdrawn any key of it.
+    pub end: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { fetch: seconds(2), retry: seconds(10), refresh: seconds(60), stale: seconds(600) }
+        Self {
+            fetch: seconds(2),
+            retry: seconds(10),
+            refresh: seconds(60),
+            stale: seconds(600),
+            end: seconds(3600),
+        }
     }
 }
 
@@ -79,6 +87,9 @@ impl State {
     /// What is to be done for one who asks for the key `kid`.
     fn due(&mut self, kid: Option<&str>, bounds: &Bounds, now: Instant) -> Due {
         let is_past = |time: Option<Instant>, span| time.is_none_or(|time| now.duration_since(time) >= span);
+        if is_past(self.fetched, bounds.end) {
+            self.keys = None;
+        }
         let may_begin = |seldom| self.is_under_way() || is_past(self.begun, seldom);
         let Some(keys) = &self.keys else {
             return if may_begin(bounds.retry) { Due::First } else { Due::Nothing };

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     index::delegation::Delegation,
+    metrics::Lookups,
     oauth::{Actor, Reason, SubjectTokenType, Token},
 };
 use k8s_openapi::jiff::Timestamp;
@@ -16,6 +17,7 @@ use std::{fmt, sync::Arc};
 pub struct Verifier {
     issuers: Issuers,
     cache: Cache,
+    lookups: Lookups,
 }
 
 impl fmt::Debug for Verifier {
@@ -25,9 +27,9 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Has the keys of issuers from `issuers`.
-    pub fn new(issuers: Issuers) -> Self {
-        Self { issuers, cache: Cache::default() }
+    /// Has the keys of issuers from `issuers`, and tells `lookups` how often a token was known.
+    pub fn new(issuers: Issuers, lookups: Lookups) -> Self {
+        Self { issuers, cache: Cache::default(), lookups }
     }
 
     /// Whom `token` speaks of, which the client calls a `kind`, and which `actor` shows at `now`. Only issuers that count in
@@ -53,7 +55,9 @@ impl Verifier {
         let keys = self.issuers.keys(issuer, peeked.kid()).await;
         let key = keys.select(peeked.kid(), peeked.algorithm)?.id;
         let id = token_id(token.as_str(), kind);
-        if let Some(known) = self.cache.get(&id, &key, issuer) {
+        let known = self.cache.get(&id, &key, issuer);
+        self.lookups.looked(known.is_some());
+        if let Some(known) = known {
             known.still_stands(issuer, actor, now)?;
             return Ok(known);
         }

@@ -14,7 +14,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("authzen", &["oauth"]),
     ("verify", &["api", "index", "oauth", "metrics"]),
     ("audit", &[]),
-    ("store", &["audit"]),
+    ("store", &["audit", "metrics"]),
     (
         "broker",
         &[

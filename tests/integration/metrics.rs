@@ -7,7 +7,7 @@ use axum::{
 use deputy::{
     metrics::{
         AdmissionMetrics, BrokerMetrics, CertificateMetrics, ControllerMetrics, DecodeError, Effect,
-        IndexMetrics, Metrics, Pass, Role, Verdict, Webhook,
+        IndexMetrics, Metrics, Pass, RecordMetrics, Role, Verdict, Webhook,
     },
     runtime::admin::{self, Check},
 };
@@ -37,7 +37,13 @@ fn broker() -> Metrics {
     broker.exchanges.permitted(Duration::from_millis(2));
     broker.exchanges.denied("agent_half", Some("agent"), Duration::from_millis(1));
     broker.exchanges.denied("media_type", None, Duration::from_millis(1));
+    broker.evaluations.denied("user_half", Some("user"), Duration::from_millis(1));
     broker.dropped(3);
+    broker.recorded(7);
+    broker.signs_by(Timestamp::UNIX_EPOCH);
+    broker.lookups("actor").looked(true);
+    broker.reviewed("TokenReview", "yes");
+    RecordMetrics::register(&mut metrics).synced(Duration::from_micros(300));
     metrics
 }
 

@@ -95,7 +95,7 @@ async fn without_the_key_nobody_asks_for_a_user_by_name() {
 /// A record: one exchange that was permitted and one that was denied, an hour apart.
 async fn record(directory: &Path) {
     let now = || Timestamp::from_second(1_795_500_000).unwrap();
-    let options = Options { log: LogId([1; 8]), reserve: 16, retry: Options::RETRY, now };
+    let options = Options { log: LogId([1; 8]), reserve: 16, retry: Options::RETRY, now, metrics: None };
     let (wal, _) = Wal::open(directory, &options).unwrap();
     let key = PseudonymKey::new("1".to_owned(), &[7; 32]).unwrap();
     let exchange = |name: &str, second: i64, decision| Entry {

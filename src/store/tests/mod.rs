@@ -10,7 +10,13 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 const LOG: LogId = LogId(*b"a log id");
 
 fn options() -> Options {
-    Options { log: LOG, reserve: 4096, retry: Duration::from_millis(1), now: || Timestamp::UNIX_EPOCH }
+    Options {
+        log: LOG,
+        reserve: 4096,
+        retry: Duration::from_millis(1),
+        now: || Timestamp::UNIX_EPOCH,
+        metrics: None,
+    }
 }
 
 fn open(directory: &Path) -> (Wal, Recovered) {

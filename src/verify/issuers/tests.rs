@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    metrics::{Metrics, Role},
+    metrics::{Lookups, Metrics, Role},
     oauth::{Reason, SubjectTokenType, Token},
     verify::{
         Verifier,
@@ -100,6 +100,7 @@ const BOUNDS: Bounds = Bounds {
     retry: Duration::from_millis(200),
     refresh: Duration::from_millis(600),
     stale: Duration::from_secs(3600),
+    end: Duration::from_secs(36_000),
 };
 
 async fn world(bounds: Bounds, first: Answer) -> World {
@@ -225,6 +226,23 @@ async fn an_old_set_is_fetched_beside_its_use_and_a_very_old_one_before() {
 }
 
 #[tokio::test]
+async fn a_set_that_could_not_be_fetched_for_long_ends() {
+    let (began, bounds) = (Instant::now(), Bounds::default());
+    let keys = json!({"keys": [Pair::es256().jwk("k1")]}).to_string();
+    let mut state = State {
+        keys: Some(Arc::new(KeySet::parse(keys.as_bytes()).unwrap())),
+        fetched: Some(began),
+        begun: Some(began + bounds.end - Duration::from_secs(2)),
+        ..State::default()
+    };
+    assert_eq!(state.due(Some("k1"), &bounds, began + bounds.end - Duration::from_secs(1)), Due::Nothing);
+    assert!(state.keys.is_some());
+    assert_eq!(state.due(Some("k1"), &bounds, began + bounds.end), Due::Nothing, "one failed just now");
+    assert!(state.keys.is_none(), "its keys may have been withdrawn meanwhile");
+    assert_eq!(state.due(Some("k1"), &bounds, began + bounds.end + bounds.retry), Due::First);
+}
+
+#[tokio::test]
 async fn a_certificate_of_a_stranger_is_refused() {
     let mut world = world(BOUNDS, keys(&["k1"])).await;
     let key = KeyPair::generate().unwrap();
@@ -258,7 +276,7 @@ async fn a_token_is_verified_from_end_to_end_and_known_again_until_its_key_goes(
     let world = world(BOUNDS, Answer::Keys(json!([pair.jwk("k")]))).await;
     let source = json!({"url": world.site.url, "certificateAuthority": world.authority});
     let delegation = testing::delegation(testing::object(&source));
-    let verifier = Verifier::new(Issuers::new(BOUNDS, Arc::clone(&world.metrics)));
+    let verifier = Verifier::new(Issuers::new(BOUNDS, Arc::clone(&world.metrics)), Lookups::default());
     let ask = async |token: &str, kind| {
         verifier.verify(&Token::from(token.to_owned()), kind, &delegation, OWN, &actor(), now()).await
     };

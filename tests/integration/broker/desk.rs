@@ -243,24 +243,30 @@ impl Desk {
         let api = Api { review: Arc::new(Mutex::new(yes)), asked: Arc::default() };
         let client = Client::new(Router::new().fallback(reviewed).with_state(api.clone()), "default");
         let record = TempDir::new().unwrap();
-        let options =
-            store::Options { log: LogId([1; 8]), reserve: 4096, retry: Duration::from_secs(1), now };
+        let options = store::Options {
+            log: LogId([1; 8]),
+            reserve: 4096,
+            retry: Duration::from_secs(1),
+            now,
+            metrics: None,
+        };
         let mut metrics = Metrics::new(Role::Broker);
+        let counted = BrokerMetrics::register(&mut metrics);
         let broker = Arc::new(Broker {
             issuers: Issuers { broker: BROKER.into(), cluster: CLUSTER.into() },
             snapshots: seen,
             freshness: proved,
-            questions: Questions::new(&client, BROKER),
-            presented: PresentedTokens::default(),
-            subjects: Verifier::new(verify::Issuers::new(
-                Bounds::default(),
-                IssuerMetrics::register(&mut metrics),
-            )),
+            questions: Questions::new(&client, BROKER, &counted),
+            presented: PresentedTokens::new(&counted),
+            subjects: Verifier::new(
+                verify::Issuers::new(Bounds::default(), IssuerMetrics::register(&mut metrics)),
+                counted.lookups("subject"),
+            ),
             pseudonyms,
             keys: published,
             record: Wal::open(record.path(), &options).unwrap().0,
             noise: Mutex::new(Noise::default()),
-            metrics: BrokerMetrics::register(&mut metrics),
+            metrics: counted,
             clock: now,
             random: unique,
         });

@@ -267,7 +267,8 @@ mod tests {
 
     /// A record of 5000 entries beside the first, one a minute.
     async fn record(directory: &Path) -> Arc<Wal> {
-        let options = Options { log: LogId([1; 8]), reserve: 16, retry: Options::RETRY, now: || at(0) };
+        let options =
+            Options { log: LogId([1; 8]), reserve: 16, retry: Options::RETRY, now: || at(0), metrics: None };
         let (wal, _) = Wal::open(directory, &options).unwrap();
         for minute in 1..=5000 {
             let entry = Entry::new(Kind::TokenExchange, at(minute)).to_bytes().unwrap();
