@@ -45,6 +45,9 @@ pub(super) struct Options {
     /// The issuer of the tokens, and the audience of those agents send: an https URL without a slash at its end
     #[arg(long, value_parser = super::issuer)]
     issuer: String,
+    /// The Secret with the certificate to serve (tls.crt, tls.key); without it, the one the controller keeps
+    #[arg(long, value_name = "SECRET")]
+    tls_secret: Option<String>,
     /// Where the record is kept
     #[arg(long, default_value = "/var/lib/deputy/record")]
     record_directory: PathBuf,
@@ -61,7 +64,7 @@ pub(super) struct Options {
 
 impl Options {
     fn certificate(&self) -> String {
-        format!("{}-broker-tls", self.process.fullname)
+        self.tls_secret.clone().unwrap_or_else(|| format!("{}-broker-tls", self.process.fullname))
     }
 
     fn life(&self) -> Life {

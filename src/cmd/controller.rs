@@ -6,16 +6,19 @@ use crate::{
     metrics::{ControllerMetrics, IndexMetrics, Metrics, Role},
     runtime::{
         admin::{self, Check},
-        client, log, server, shutdown,
+        client, log, secret, server, shutdown,
     },
     token::{Algorithm, Life},
 };
 use anyhow::{Context as _, bail};
 use axum_server::Handle;
 use clap::{Args, ValueEnum};
-use futures::future::OptionFuture;
-use k8s_openapi::jiff::SignedDuration;
-use std::{sync::Arc, time::Duration};
+use futures::{
+    Stream, StreamExt as _,
+    future::{OptionFuture, ready},
+};
+use k8s_openapi::{ByteString, jiff::SignedDuration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// Reconciles AgentIdentities.
@@ -45,6 +48,9 @@ struct BrokerOptions {
     /// The broker's issuer; with it, each agent gets a ConfigMap with the CA of the broker
     #[arg(long, value_name = "URL", value_parser = super::issuer, requires = "broker")]
     issuer: Option<String>,
+    /// The Secret with the certificate that the broker serves, which somebody else keeps; agents trust its ca.crt
+    #[arg(long, value_name = "SECRET", requires = "issuer")]
+    broker_tls_secret: Option<String>,
     /// What new signing keys sign with
     #[arg(long, default_value = "ES256", requires = "broker")]
     signing_algorithm: SigningAlgorithm,
@@ -88,27 +94,67 @@ impl BrokerOptions {
     }
 }
 
+impl Options {
+    /// What is done about identities, and about certificates. `trusted` are the CAs that agents are to trust.
+    fn configs(
+        &self,
+        trusted: watch::Receiver<Option<Arc<str>>>,
+    ) -> anyhow::Result<(controller::Config, certificates::Config)> {
+        let Self { process, broker, .. } = self;
+        let outlast = Duration::from_secs(self.freshness_bound_seconds + self.request_timeout_seconds);
+        let config = controller::Config {
+            declarable: process.declarable(broker.issuer.as_deref())?,
+            authorities: broker.issuer.is_some().then_some(trusted),
+            trust_domain: process.trust_domain.clone(),
+            instance: self.instance.clone(),
+            claim_quiet: outlast + MARGIN,
+        };
+        let kept = certificates::Config {
+            namespace: process.namespace.clone(),
+            fullname: process.fullname.clone(),
+            broker: broker.broker && broker.broker_tls_secret.is_none(),
+        };
+        Ok((config, kept))
+    }
+}
+
 /// What the quiet period of a claim is longer by than what it must outlast: for the API server's own clock and caches.
 const MARGIN: Duration = Duration::from_secs(1);
 
+/// The entry of a Secret with a certificate that says who signed it, as cert-manager writes it.
+const GIVEN_CA: &str = "ca.crt";
+
+/// Has agents trust the CA of a certificate that somebody else keeps, each time it changes, for ever.
+async fn trust_given(
+    secrets: impl Stream<Item = BTreeMap<String, ByteString>>,
+    name: String,
+    authorities: watch::Sender<Option<Arc<str>>>,
+) {
+    let trust = |data: BTreeMap<String, ByteString>| {
+        match data
+            .get(GIVEN_CA)
+            .and_then(|pem| std::str::from_utf8(&pem.0).ok())
+            .filter(|pem| !pem.is_empty())
+        {
+            Some(pem) => _ = authorities.send_replace(Some(pem.into())),
+            None => tracing::error!(
+                secret = name,
+                "the Secret has no {GIVEN_CA}, by which agents would trust the broker: put the CA's certificate there, in PEM"
+            ),
+        }
+        ready(())
+    };
+    secrets.for_each(trust).await;
+}
+
 /// Runs until asked to stop.
 pub(super) async fn run(options: Options) -> anyhow::Result<()> {
-    let Options { process, instance, freshness_bound_seconds, request_timeout_seconds, broker } = options;
-    log::init(process.log_format, &process.log_level)?;
-    let signing = broker.signing_keys(&process)?;
+    log::init(options.process.log_format, &options.process.log_level)?;
+    let signing = options.broker.signing_keys(&options.process)?;
     let (authorities, trusted) = watch::channel(None);
-    let config = controller::Config {
-        declarable: process.declarable(broker.issuer.as_deref())?,
-        authorities: broker.issuer.is_some().then_some(trusted),
-        trust_domain: process.trust_domain,
-        instance,
-        claim_quiet: Duration::from_secs(freshness_bound_seconds + request_timeout_seconds) + MARGIN,
-    };
-    let kept = certificates::Config {
-        namespace: process.namespace,
-        fullname: process.fullname,
-        broker: broker.broker,
-    };
+    let (config, kept) = options.configs(trusted)?;
+    let Options { process, broker, .. } = options;
+    let given = broker.broker_tls_secret;
     let client = client::connect().await?;
     let mut metrics = Metrics::new(Role::Controller);
     let controller_metrics = ControllerMetrics::register(&mut metrics);
@@ -149,6 +195,12 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
             keyed,
         )
     }));
+    let given = OptionFuture::from(given.map(|name| {
+        let secrets = secret::follow(client.clone(), &kept.namespace, &name, &watch_metrics);
+        trust_given(secrets, name, authorities.clone())
+    }));
+    // Of a certificate that somebody else keeps, Deputy's own CAs say nothing.
+    let authorities = if kept.broker { authorities } else { watch::channel(None).0 };
     let told = certificates::Told { authorities, ensured };
     let certificates = certificates::run(client.clone(), kept, controller_metrics, watch_metrics, told);
     let served = admin::router(metrics, checks);
@@ -158,6 +210,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         () = interactive => bail!("the watches of exceptions ended"),
         () = delegation => bail!("the watches of delegation ended"),
         () = certificates => bail!("the watches of certificates ended"),
+        Some(()) = given => bail!("the watch of the broker's certificate ended"),
         Some(()) = signing_keys => bail!("the watch of signing keys ended"),
         ended = admin => ended.context("the admin server ended").and_then(|()| bail!("the admin server ended")),
         // Nothing to drain: every write is whole, and the next controller looks at everything anew.
