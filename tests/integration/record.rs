@@ -62,9 +62,13 @@ async fn each_replica_that_could_not_be_read_is_named() {
     assert!(unknown[0].contains("how many replicas there should be cannot be seen"), "{lines:?}");
     assert_eq!((unknown.len(), lines.len()), (2, 2), "{lines:?}");
 
+    server.script_always("LIST pods", failure(403, "Forbidden", "no"));
+    let lines = said(&server, &["log", "search"]).await;
+    assert!(lines.iter().all(|line| !words(line).contains("there is no replica")), "{lines:?}");
+
     let lines = said(&ApiServer::default(), &["log", "search"]).await;
     assert!(
-        words(&lines[1]).contains("there is no replica deputy-broker-N in namespace deputy-system"),
+        words(&lines[0]).contains("there is no replica deputy-broker-N in namespace deputy-system"),
         "{lines:?}"
     );
 }

@@ -100,10 +100,10 @@ pub(super) async fn run(session: &Session, options: &Options, tell: &mut (dyn Fn
     match (report.answer, report.reason) {
         (Answer::Yes, _) => {}
         (Answer::No, None) => {
-            tell(Line::Failure(format!("no: {agent} would not be given all of these scopes")));
+            tell(Line::Failure(format!("{agent} would not be given all of these scopes")));
         }
         (Answer::No, Some(reason)) => {
-            tell(Line::Failure(format!("no: {agent} would be given nothing ({reason})")));
+            tell(Line::Failure(format!("{agent} would be given nothing ({reason})")));
         }
         (Answer::Unknown, _) => {
             tell(Line::Unknown(

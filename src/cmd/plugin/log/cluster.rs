@@ -34,8 +34,13 @@ pub(super) async fn read_all(
     want: Want,
     tell: &mut (dyn FnMut(Line) + Send),
 ) -> Vec<(String, Read)> {
-    let names = replicas(session, of, tell).await;
-    if names.is_empty() {
+    let mut seen = true;
+    let mut unseen = |why| {
+        seen = false;
+        tell(Line::Unknown(why));
+    };
+    let names = replicas(session, of, &mut unseen).await;
+    if names.is_empty() && seen {
         let (namespace, fullname) = (&of.deputy_namespace, &of.fullname);
         tell(Line::Unknown(format!(
             "there is no replica {fullname}-broker-N in namespace {namespace}; see --deputy-namespace and --fullname"
@@ -49,7 +54,7 @@ pub(super) async fn read_all(
 }
 
 /// The names of those that are there and of those that should be.
-async fn replicas(session: &Session, of: &Of, tell: &mut (dyn FnMut(Line) + Send)) -> BTreeSet<String> {
+async fn replicas(session: &Session, of: &Of, unseen: &mut (dyn FnMut(String) + Send)) -> BTreeSet<String> {
     let (namespace, set) = (&of.deputy_namespace, format!("{}-broker", of.fullname));
     let sets: Api<StatefulSet> = Api::namespaced(session.client.clone(), namespace);
     let mut names = BTreeSet::new();
@@ -58,9 +63,8 @@ async fn replicas(session: &Session, of: &Of, tell: &mut (dyn FnMut(Line) + Send
             let replicas = found.spec.and_then(|spec| spec.replicas).unwrap_or(1);
             names.extend((0..replicas).map(|number| format!("{set}-{number}")));
         }
-        Err(failure) => {
-            tell(Line::Unknown(format!("how many replicas there should be cannot be seen: {failure}")))
-        }
+        Err(failure) if failure.is("NotFound") => {}
+        Err(failure) => unseen(format!("how many replicas there should be cannot be seen: {failure}")),
     }
     let pods: Api<Pod> = Api::namespaced(session.client.clone(), namespace);
     let selector =
@@ -74,7 +78,7 @@ async fn replicas(session: &Session, of: &Of, tell: &mut (dyn FnMut(Line) + Send
             };
             names.extend(found.items.into_iter().filter_map(|pod| pod.metadata.name).filter(ours));
         }
-        Err(failure) => tell(Line::Unknown(format!("which replicas there are cannot be seen: {failure}"))),
+        Err(failure) => unseen(format!("which replicas there are cannot be seen: {failure}")),
     }
     names
 }
