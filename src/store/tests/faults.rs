@@ -231,15 +231,38 @@ async fn a_log_goes_on_once_there_is_space_again() {
     let entries = disk.entries();
     let kinds: Vec<_> = entries[1..3].iter().map(|entry| kind(entry)).collect();
     assert_eq!((kinds, &entries[3][..]), (vec![Kind::LogFull, Kind::LogResumed], &b"after"[..]));
-    // All of the room there was is there again: as much as a commit holds is taken at once.
-    let denial = [0; 16_000];
-    let held = disk.hold();
-    for _ in 0..40 {
-        wal.append_unacked(&denial);
+}
+
+#[tokio::test]
+async fn what_was_lost_on_a_full_disk_takes_no_room_afterwards() {
+    let disk = Memory::default();
+    let wal = disk.start();
+    let denials = || {
+        let before = wal.dropped();
+        (0..40).for_each(|_| wal.append_unacked(&[0; 16_000]));
+        40 - (wal.dropped() - before)
+    };
+    let length = || disk.0.0.lock().unwrap().bytes.len();
+    for round in 0..3 {
+        let (held, before) = (disk.hold(), length());
+        wal.append_unacked(b"keeps the writer busy");
+        let busy = async {
+            while length() == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), busy).await.unwrap();
+        let taken = denials();
+        assert!(taken >= MAX_COMMIT as u64 / 2 / 16_100, "round {round}: {taken} taken");
+        disk.set(|state| state.sync_fails = Some(ErrorKind::StorageFull));
+        let mut writable = wal.writable();
+        writable.mark_unchanged();
+        drop(held);
+        timeout(Duration::from_secs(10), writable.changed()).await.unwrap().unwrap();
+        timeout(Duration::from_secs(10), writable.wait_for(|writable| *writable)).await.unwrap().unwrap();
     }
-    let taken = 40 - wal.dropped();
-    assert!(taken >= MAX_COMMIT as u64 / 2 / 16_100, "{taken} taken");
-    drop(held);
+    let kinds: Vec<_> = disk.entries().iter().map(|entry| kind(entry)).collect();
+    assert_eq!(kinds, [Kind::LogFull, Kind::LogResumed].repeat(3));
 }
 
 #[tokio::test]
