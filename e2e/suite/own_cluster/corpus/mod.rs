@@ -17,7 +17,7 @@ use super::{
 };
 use crate::support::{apply, eventually, figure, get, kubectl};
 use serde_json::{Value, json};
-use std::{env, fs, path::PathBuf};
+use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
@@ -123,12 +123,19 @@ fn with<'a>(form: &[(&'a str, &'a str)], name: &'a str, value: &'a str) -> Vec<(
     form.iter().map(|(present, was)| (*present, if *present == name { value } else { was })).collect()
 }
 
-/// Lines of the API server's audit log about brokers' questions of this kind.
+/// Lines of the API server's audit log, and of what it has put away of that, about brokers' questions of this kind.
 fn questions(kind: &str) -> Vec<String> {
-    let (log, kind) = (env::var("CLUSTER_AUDIT_LOG").unwrap(), format!("\"resource\":\"{kind}\""));
-    let log = fs::read_to_string(log).unwrap();
+    let (log, kind) =
+        (PathBuf::from(env::var("CLUSTER_AUDIT_LOG").unwrap()), format!("\"resource\":\"{kind}\""));
     let is_ours = |line: &&str| line.contains(&kind) && line.contains(":deputy-system:deputy-broker\"");
-    log.lines().filter(is_ours).map(str::to_owned).collect()
+    let folder = fs::read_dir(log.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
+    let files = folder.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("audit"));
+    // audit-TIME.log, and last audit.log.
+    let files: BTreeSet<_> = files.collect();
+    let asked = |file: PathBuf| -> Vec<String> {
+        fs::read_to_string(file).unwrap().lines().filter(is_ours).map(str::to_owned).collect()
+    };
+    files.into_iter().flat_map(asked).collect()
 }
 
 /// What a replica has on record.
