@@ -3,8 +3,6 @@ module deputy.dev/e2e/tools/dex
 
 go 1.26.0
 
-tool github.com/dexidp/dex/cmd/dex
-
 require (
 	ariga.io/atlas v0.32.1-0.20250325101103-175b25e1c1b9 // indirect
 	cloud.google.com/go/auth v0.18.1 // indirect
@@ -114,3 +112,5 @@ require (
 	google.golang.org/protobuf v1.36.11 // indirect
 	gopkg.in/yaml.v2 v2.4.0 // indirect
 )
+
+tool github.com/dexidp/dex/cmd/dex
