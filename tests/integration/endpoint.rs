@@ -14,7 +14,7 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use deputy::{
     audit::{LogId, Noise, PseudonymKey},
-    broker::{self, Broker, Issuers, Keys, actor::Reviews, rights::Rights},
+    broker::{self, Broker, Issuers, Keys, PresentedTokens, Questions},
     index::{
         Index, Observed, ReservedAudiences, Snapshot,
         freshness::{Prover, Wholeness},
@@ -233,23 +233,30 @@ impl Stage {
         let (_, keyed) = watch::channel(Some(Arc::new(Keys::new(set, Life::default()).unwrap())));
         let (_, named) = watch::channel(Some(Arc::new(PseudonymKey::new("1".to_owned(), &[7; 32]).unwrap())));
         let folder = TempDir::new().unwrap();
-        let options = store::Options { log: LogId([1; 8]), reserve: 0, now };
+        let options = store::Options {
+            log: LogId([1; 8]),
+            reserve: 0,
+            retry: store::Options::RETRY,
+            now,
+            metrics: None,
+        };
         let rule = Api(Arc::new(Mutex::new(Box::new(|_| allowed(true)))));
         let client = Client::new(Router::new().fallback(serve).with_state(rule.clone()), "default");
         let mut metrics = Metrics::new(Role::Broker);
         let issuers = verify::Issuers::new(Bounds::default(), IssuerMetrics::register(&mut metrics));
+        let counted = BrokerMetrics::register(&mut metrics);
         let broker = Broker {
             issuers: Issuers { broker: OWN.to_owned(), cluster: CLUSTER.to_owned() },
             snapshots: seen,
             freshness: fresh,
-            reviews: Reviews::new(client.clone(), OWN.to_owned()),
-            subjects: Verifier::new(issuers),
-            rights: Rights::new(client),
+            questions: Questions::new(&client, OWN, &counted),
+            presented: PresentedTokens::new(&counted),
+            subjects: Verifier::new(issuers, counted.lookups("subject")),
             pseudonyms: named,
             keys: keyed,
             record: Wal::open(folder.path(), &options).unwrap().0,
             noise: Mutex::new(Noise::default()),
-            metrics: BrokerMetrics::register(&mut metrics),
+            metrics: counted,
             clock: now,
             random: || "random".to_owned(),
         };
