@@ -20,6 +20,7 @@
 //! | [`store`] | the record on disk: one writer, durable before the answer |
 //! | [`broker`] | the token and the decision endpoint: who asks, for whom, decision, record, answer |
 //! | [`plugin`] | what the kubectl plugin says and decides; pure |
+//! | [`scan`] | manifests without a cluster: text into objects with lines, the world they make, findings, reports; pure |
 //! | [`runtime`] | process plumbing: watches, TLS, servers, metrics' endpoint, shutdown |
 //! | [`cmd`] | the command line and the composition roots |
 
@@ -37,6 +38,7 @@ pub mod oauth;
 pub mod plugin;
 pub mod policy;
 pub mod runtime;
+pub mod scan;
 pub mod store;
 pub mod token;
 pub mod verify;

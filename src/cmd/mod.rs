@@ -5,7 +5,9 @@ mod controller;
 mod crds;
 pub mod plugin;
 mod rules;
+mod scan;
 mod serving;
+mod settings;
 mod view;
 mod webhook;
 
@@ -46,6 +48,8 @@ enum Command {
     Crds(crds::Options),
     /// Print the rules pods are held to
     Rules(rules::Options),
+    /// Judge manifests as the webhook would, without a cluster
+    Scan(Box<scan::Options>),
     /// Print the version
     Version,
     #[command(flatten)]
@@ -180,6 +184,13 @@ impl Cli {
             Command::Webhook(options) => block_on(webhook::run(*options)),
             Command::Crds(options) => crds::text(&options).and_then(|text| print(&text)),
             Command::Rules(options) => print(&rules::text(&options)),
+            Command::Scan(options) => match scan::run(&options) {
+                Ok(code) => return code,
+                Err(error) => {
+                    _ = writeln!(io::stderr(), "deputy: {}", escaped(&format!("{error:#}")));
+                    return ExitCode::from(2);
+                }
+            },
             Command::Version => print(&format!("deputy {}\n", env!("CARGO_PKG_VERSION"))),
             Command::Plugin(command) => match block_on(plugin::run(command)) {
                 Ok(plugin::Ending::Whole) => Ok(()),

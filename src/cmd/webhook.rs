@@ -1,11 +1,11 @@
 //! `deputy webhook`: watches → index → snapshots; Secret → certificate; reviews → answers.
 
-use super::{FreshnessOptions, ProcessOptions, serving::Endpoint, view::View};
+use super::{FreshnessOptions, ProcessOptions, serving::Endpoint, settings::Widened, view::View};
 use crate::{
     admission::{self, Limits},
     index::Index,
     metrics::{AdmissionMetrics, CertificateMetrics, IndexMetrics, Metrics, Role},
-    policy::{KnownKinds, Settings},
+    policy::Settings,
     runtime::{
         admin::{self, Check},
         client, clock, log, server, tls,
@@ -37,44 +37,19 @@ pub(super) struct Options {
     /// The broker's issuer; with it, agents' pods get what leads to the broker
     #[arg(long, value_name = "URL", value_parser = super::issuer)]
     issuer: Option<String>,
-    /// An audience agents' pods may have tokens for without declaring it, such as a service mesh's
-    #[arg(long = "allowed-audience", value_name = "AUDIENCE")]
-    allowed_audiences: Vec<String>,
-    /// A CSI driver agents' pods may use inline
-    #[arg(long = "allowed-csi-driver", value_name = "DRIVER")]
-    allowed_csi_drivers: Vec<String>,
-    /// A volume kind to accept although this version does not know it
-    #[arg(long = "known-volume-kind", value_name = "KIND")]
-    known_volumes: Vec<String>,
-    /// A projected source to accept although this version does not know it
-    #[arg(long = "known-projection-kind", value_name = "KIND")]
-    known_projections: Vec<String>,
-    /// A key of valueFrom to accept although this version does not know it
-    #[arg(long = "known-env-source", value_name = "KIND")]
-    known_env_sources: Vec<String>,
-    /// A key of envFrom to accept although this version does not know it
-    #[arg(long = "known-env-from-source", value_name = "KIND")]
-    known_env_from_sources: Vec<String>,
+    #[command(flatten)]
+    widened: Widened,
 }
 
 impl Options {
     fn settings(&self) -> anyhow::Result<Settings> {
-        let set = |values: &[String]| values.iter().cloned().collect();
         anyhow::ensure!(
-            self.issuer.as_ref().is_none_or(|issuer| !self.allowed_audiences.contains(issuer)),
+            self.issuer.as_ref().is_none_or(|issuer| !self.widened.allowed_audiences.contains(issuer)),
             "--allowed-audience names the broker's --issuer, whose token is the agent's alone; leave it out (chart value \
              admission.allowedAudiences)"
         );
-        let mut settings = Settings::builtin(self.process.reserved_audiences()?)?;
+        let mut settings = self.widened.settings(self.process.reserved_audiences()?)?;
         settings.issuer.clone_from(&self.issuer);
-        settings.allowed_audiences = set(&self.allowed_audiences);
-        settings.allowed_csi_drivers = set(&self.allowed_csi_drivers);
-        settings.known = KnownKinds {
-            volumes: set(&self.known_volumes),
-            projections: set(&self.known_projections),
-            env_sources: set(&self.known_env_sources),
-            env_from_sources: set(&self.known_env_from_sources),
-        };
         Ok(settings)
     }
 

@@ -20,6 +20,7 @@
 
 mod admit;
 mod checks;
+mod declared;
 mod exceptions;
 pub mod exchange;
 pub mod facts;
@@ -35,6 +36,7 @@ mod template;
 mod walk;
 
 pub use admit::{Admission, Subject, admit};
+pub use declared::{contested, invalid_identity};
 pub use exceptions::Used;
 pub use finding::{Action, Finding, Place, Target};
 pub use formats::{FormatError, Formats};
@@ -42,4 +44,4 @@ pub use mutate::{Mutation, mutate};
 pub use node::Malformed;
 pub use rule::{Engine, Exceptable, Rule, Severity, rules};
 pub use settings::{KnownKinds, Settings};
-pub use template::{Template, admit_template};
+pub use template::{Template, admit_foreign_template, admit_template};

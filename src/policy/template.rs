@@ -1,6 +1,6 @@
 //! What a workload's template leads to: judged as the pod that Kubernetes' controllers will make of it, after mutation.
 
-use super::{Admission, Malformed, Mutation, Settings, Subject, admit, mutate};
+use super::{Admission, Finding, Malformed, Mutation, Settings, Subject, admit, mutate};
 use crate::index::Snapshot;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -34,6 +34,35 @@ impl<'a> Template<'a> {
         let pod = path.iter().try_fold(workload, |value, key| value.get(key))?;
         Some(Self { pod, path })
     }
+
+    /// As [`Self::of`]; a pod, which is what it says, is its own template.
+    pub fn of_manifest(object: &'a Value) -> Option<Self> {
+        let is_pod = object["apiVersion"] == "v1" && object["kind"] == "Pod";
+        if is_pod { Some(Self { pod: object, path: &[] }) } else { Self::of(object) }
+    }
+
+    /// Where in its object it stands.
+    pub fn path(&self) -> &'static [&'static str] {
+        self.path
+    }
+
+    /// The pod it leads to. Unlike an object, a template may have no metadata.
+    fn pod(&self) -> Value {
+        let mut pod = self.pod.clone();
+        if let Some(fields) = pod.as_object_mut() {
+            fields.entry("metadata").or_insert_with(|| json!({}));
+        }
+        pod
+    }
+
+    /// The findings of its pod, where the object has them.
+    fn placed(&self, findings: Vec<Finding>) -> Vec<Finding> {
+        if self.path.is_empty() {
+            return findings;
+        }
+        let root = self.path.join(".");
+        findings.into_iter().map(|finding| finding.under(&root)).collect()
+    }
 }
 
 /// Judges the pods of a template of `namespace` as they would be at `now`: what [`mutate()`] makes of them, or why it would
@@ -48,11 +77,7 @@ pub fn admit_template<'a>(
     now: Timestamp,
     settings: &Settings,
 ) -> Result<Option<Admission<'a>>, Malformed> {
-    let mut pod = template.pod.clone();
-    if let Some(fields) = pod.as_object_mut() {
-        // Unlike an object, a template may have none.
-        fields.entry("metadata").or_insert_with(|| json!({}));
-    }
+    let mut pod = template.pod();
     let refused = |findings, awaited| Admission { findings, exceptions: vec![], identity: None, awaited };
     let mut admission = match mutate(&pod, namespace, snapshot, settings)? {
         Mutation::NotAnAgent => return Ok(None),
@@ -68,10 +93,25 @@ pub fn admit_template<'a>(
             admission
         }
     };
-    let root = template.path.join(".");
-    let findings = admission.findings.into_iter().map(|finding| finding.under(&root)).collect();
-    admission.findings = findings;
+    admission.findings = template.placed(admission.findings);
     Ok(Some(admission))
+}
+
+/// Judges the pods of a template as they stand, for what they are: nobody's that Deputy would change.
+///
+/// # Errors
+/// When the template is not shaped like a pod.
+pub fn admit_foreign_template<'a>(
+    template: Template<'_>,
+    namespace: &str,
+    subject: Subject,
+    snapshot: &'a Snapshot,
+    now: Timestamp,
+    settings: &Settings,
+) -> Result<Admission<'a>, Malformed> {
+    let mut admission = admit(&template.pod(), namespace, subject, snapshot, now, settings)?;
+    admission.findings = template.placed(admission.findings);
+    Ok(admission)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
         ],
     ),
     ("plugin", &["api", "audit", "identity", "index", "policy"]),
+    ("scan", &["api", "identity", "index", "policy", "plugin"]),
     ("runtime", &["api", "index", "metrics"]),
     ("admission", &["api", "identity", "index", "policy", "metrics"]),
     ("controller", &["api", "identity", "index", "policy", "token", "audit", "metrics", "runtime"]),
@@ -40,6 +41,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "audit",
             "store",
             "plugin",
+            "scan",
             "runtime",
             "admission",
             "broker",
@@ -60,6 +62,7 @@ const PURE_ROOMS: [&str; 14] = [
     "oauth",
     "plugin",
     "policy",
+    "scan",
     "token",
     // Of a room that also reaches out, the files that decide.
     "verify/cache",

@@ -30,4 +30,6 @@ mod peers;
 mod plugin;
 mod policy;
 mod record;
+mod sarif;
+mod scan;
 mod tls;
