@@ -43,4 +43,12 @@ impl Settings {
     pub fn builtin(reserved: ReservedAudiences) -> Result<Self, FormatError> {
         Ok(Self { reserved, formats: Formats::builtin()?, ..Self::default() })
     }
+
+    /// The same with the formats of a file beside the built-in ones.
+    ///
+    /// # Errors
+    /// When the file is no format file, or a format is not within bounds.
+    pub fn with_formats(reserved: ReservedAudiences, own: &str) -> Result<Self, FormatError> {
+        Ok(Self { reserved, formats: Formats::builtin_and(own)?, ..Self::default() })
+    }
 }

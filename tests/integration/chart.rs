@@ -525,6 +525,11 @@ fn every_value_has_its_effect() {
         ("admission.knownKinds.projections[0]=newSource", "--known-projection-kind=newSource"),
         ("admission.knownKinds.envSources[0]=newRef", "--known-env-source=newRef"),
         ("admission.knownKinds.envFromSources[0]=newRef", "--known-env-from-source=newRef"),
+        (
+            "admission.formats[0].id=acme,admission.formats[0].description=d,admission.formats[0].regex=acme_x,\
+             admission.formats[0].keywords[0]=acme_",
+            "--formats=/etc/deputy/formats.json",
+        ),
         ("broker.issuer=https://deputy.example.com", "--issuer=https://deputy.example.com"),
         ("broker.replicas=3", "replicas: 3"),
         ("broker.port=9443", "--address=0.0.0.0:9443"),
@@ -597,9 +602,29 @@ fn values_that_mean_nothing_are_refused() {
         "trustDomain=",
         "admission.knownKinds.volumes[0]=--flag",
         "networkPolicy.apiServerPorts={}",
+        "admission.formats[0].id=acme",
+        "admission.formats[0].id=Acme,admission.formats[0].description=d,admission.formats[0].regex=x,\
+         admission.formats[0].keywords[0]=ac",
     ] {
         assert!(template(&["--set", set]).is_err(), "--set {set} was taken");
     }
+}
+
+#[test]
+fn own_formats_reach_the_webhook_as_it_reads_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let values = directory.path().join("values.yaml");
+    let format = r#"{id: acme-token, description: "d: {{x}}", regex: '(?:acme|ACME)_[A-Za-z0-9\x22]{12}', keywords: [acme_, ACME_]}"#;
+    fs::write(&values, format!("admission:\n  formats:\n  - {format}\n")).unwrap();
+    let objects = documents(&template(&["--values", values.to_str().unwrap()]).unwrap());
+    let map = of_kind(&objects, &["ConfigMap"]).find(|map| name(map) == "deputy-formats").unwrap();
+    let formats = deputy::policy::Formats::builtin_and(text(map, "/data/formats.json")).unwrap();
+    assert_eq!(formats.find("ACME_a1b2c3d4e5f6"), Some("acme-token"));
+    let webhook = of_kind(&objects, &["Deployment"]).find(|object| name(object) == "deputy-webhook").unwrap();
+    let spec = "/spec/template/spec";
+    assert_eq!(text(webhook, &format!("{spec}/volumes/0/configMap/name")), "deputy-formats");
+    assert_eq!(text(webhook, &format!("{spec}/containers/0/volumeMounts/0/mountPath")), "/etc/deputy");
+    assert_eq!(text(webhook, "/spec/template/metadata/annotations/checksum~1formats").len(), 64);
 }
 
 /// The names in policies and webhook configurations follow the release: a fence around an account of another

@@ -357,6 +357,29 @@ fn a_chart_is_to_be_rendered_and_what_cannot_be_judged_is_told_by_line() {
 }
 
 #[test]
+fn own_formats_are_refused_too_and_a_bad_one_is_named() {
+    let own = |regex: &str| {
+        format!("[[rules]]\nid = 'acme'\ndescription = 'd'\nregex = '{regex}'\nkeywords = ['acme_']\n")
+    };
+    let tree = tree(&[
+        ("good.toml", &own("acme_[a-z0-9]{12}")),
+        ("bad.toml", &own("acme_(")),
+        ("identity.yaml", IDENTITY),
+    ]);
+    let mut pod = pod("p", "a");
+    pod["spec"]["containers"][0]["args"] = json!(["acme_a1b2c3d4e5f6"]);
+    fs::write(tree.path().join("pod.json"), pod.to_string()).unwrap();
+    let run = |formats: &[&str]| {
+        deputy(tree.path(), &[&["-f", "identity.yaml", "-f", "pod.json"], formats].concat(), b"")
+    };
+    assert_eq!(run(&[]).0, 0);
+    let (code, out, _) = run(&["--formats", "good.toml"]);
+    assert!(code == 1 && out.contains("matches \"acme\" (17 characters)"), "{out}");
+    let (code, _, err) = run(&["--formats", "bad.toml"]);
+    assert!(code == 2 && err.contains("--formats bad.toml") && err.contains("format \"acme\""), "{err}");
+}
+
+#[test]
 fn a_warning_is_told_and_no_refusal() {
     let random: String = "aB3dE6gH9jK2mN5pQ8sTu4vW7".chars().rev().collect();
     let mut pod = pod("p", "a");

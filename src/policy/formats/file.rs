@@ -34,6 +34,9 @@ pub enum FormatError {
     /// It is no TOML of the expected shape.
     #[error("the format file cannot be read: {0}")]
     Unreadable(#[from] toml::de::Error),
+    /// It is no JSON of the expected shape.
+    #[error("the format file cannot be read: {0}")]
+    UnreadableJson(#[from] serde_json::Error),
     /// A pattern does not compile within bounds.
     #[error("format {id:?}: {source}")]
     Pattern {
@@ -144,11 +147,11 @@ pub(super) struct Format {
     named: bool,
 }
 
-/// Compiles the formats of a file.
-pub(super) fn compile(file: File) -> Result<Formats, FormatError> {
+/// Compiles the formats of some files together.
+pub(super) fn compile(files: impl IntoIterator<Item = File>) -> Result<Formats, FormatError> {
     let mut of_keywords: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let mut formats: Vec<Format> = vec![];
-    for (index, entry) in file.rules.into_iter().enumerate() {
+    for (index, entry) in files.into_iter().flat_map(|file| file.rules).enumerate() {
         let wrong = |what| FormatError::Format { id: entry.id.clone(), what };
         entry.check().map_err(wrong)?;
         if index >= MOST_FORMATS {

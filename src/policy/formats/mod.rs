@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// Bytes of a name that are looked at, and of what stands under it in one.
 const NAMED_BYTES: usize = 1024;
 
+/// What Deputy ships.
+const BUILTIN: &str = include_str!("formats.toml");
+
 /// A set of formats, compiled. Matching is linear in the text whatever the patterns are.
 #[derive(Clone, Debug, Default)]
 pub struct Formats(Arc<Compiled>);
@@ -46,7 +49,17 @@ impl Formats {
     /// # Errors
     /// When the file is broken.
     pub fn builtin() -> Result<Self, FormatError> {
-        Self::from_toml(include_str!("formats.toml"))
+        Self::from_toml(BUILTIN)
+    }
+
+    /// The formats Deputy ships, and those of a file of the platform team's: TOML as ours, or the same in JSON.
+    ///
+    /// # Errors
+    /// When it is no such file, or a format is not within bounds.
+    pub fn builtin_and(own: &str) -> Result<Self, FormatError> {
+        let own =
+            if own.trim_start().starts_with('{') { serde_json::from_str(own)? } else { toml::from_str(own)? };
+        file::compile([toml::from_str(BUILTIN)?, own])
     }
 
     /// Compiles a format file.
@@ -54,7 +67,7 @@ impl Formats {
     /// # Errors
     /// When it is no such file, or a format is not within bounds.
     pub fn from_toml(text: &str) -> Result<Self, FormatError> {
-        file::compile(toml::from_str(text)?)
+        file::compile([toml::from_str(text)?])
     }
 
     /// The id of the first format that `text` holds an instance of: as it stands, or under one layer of base64.

@@ -241,6 +241,33 @@ fn broken_files_are_refused_and_named() {
     assert_eq!(Formats::default().find("sk-"), None);
 }
 
+#[test]
+fn a_platform_team_adds_formats_of_its_own() {
+    let toml = "[[rules]]\nid = 'acme-token'\ndescription = 'd'\nregex = 'acme_[a-z0-9]{12}'\nkeywords = ['acme_']\n";
+    let json = r#"{"rules": [{"id": "acme-token", "description": "d", "regex": "acme_[a-z0-9]{12}", "keywords": ["acme_"]}]}"#;
+    for own in [toml, json] {
+        let formats = Formats::builtin_and(own).unwrap();
+        assert_eq!(formats.len(), entries().len() + 1);
+        assert_eq!(formats.find("x --token acme_a1b2c3d4e5f6"), Some("acme-token"));
+        assert_eq!(formats.find("x --token acme_a1b2c3d4e5f"), None);
+        let clashing = own.replace("acme-token", "jwt");
+        assert!(
+            Formats::builtin_and(&clashing)
+                .unwrap_err()
+                .to_string()
+                .starts_with("format \"jwt\": is there twice")
+        );
+        let broken = own.replace("{12}", "{12");
+        assert!(
+            Formats::builtin_and(&broken)
+                .unwrap_err()
+                .to_string()
+                .starts_with("format \"acme-token\": regex parse error")
+        );
+    }
+    assert!(Formats::builtin_and("{\"rules\": 1}").is_err() && Formats::builtin_and("rules = 1").is_err());
+}
+
 /// Time to look through `text`, in microseconds a KB; the best of some runs.
 #[expect(clippy::disallowed_methods, reason = "a test that measures")]
 fn cost(formats: &Formats, text: &str) -> f64 {
