@@ -27,6 +27,7 @@ mod exchange;
 mod layering;
 mod metrics;
 mod peers;
+mod ordinary;
 mod plugin;
 mod policy;
 mod record;
