@@ -14,6 +14,7 @@ mod exchange;
 mod keys;
 mod mint;
 mod presented;
+mod question;
 pub mod reading;
 mod record;
 mod reviews;

@@ -1,5 +1,6 @@
 //! Whose a token of this cluster is, by the API server's word, which is asked at first sight.
 
+use super::question::ask;
 use crate::{
     metrics::{BrokerMetrics, Lookups},
     oauth::Reason,
@@ -10,7 +11,7 @@ use k8s_openapi::{
     api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
     jiff::Timestamp,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::Client;
 use moka::future::Cache;
 use serde::{Deserialize, de::IgnoredAny};
 use std::{fmt, sync::Arc, time::Duration};
@@ -81,7 +82,7 @@ type Reading<T> = fn(UserInfo, Timestamp) -> Result<T, Reason>;
 
 /// Asks the API server whose a token is.
 pub(super) struct Reviews<T> {
-    api: Api<TokenReview>,
+    client: Client,
     audience: String,
     known: Cache<[u8; 32], Arc<T>>,
     lookups: Lookups,
@@ -108,7 +109,7 @@ impl<T: Send + Sync + 'static> Reviews<T> {
     ) -> Self {
         let known = Cache::builder().max_capacity(REMEMBERED).time_to_live(believed).build();
         let turns = Semaphore::new(REVIEWS);
-        Self { api: Api::all(client), audience, known, lookups, metrics, read, turns }
+        Self { client, audience, known, lookups, metrics, read, turns }
     }
 
     /// Whose token this is, which ends at `expires`. Requests with one token wait for one review.
@@ -135,7 +136,7 @@ impl<T: Send + Sync + 'static> Reviews<T> {
         let spec =
             TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![self.audience.clone()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
-        let answer = self.api.create(&PostParams::default(), &review).await.map_err(|error| {
+        let answer = ask(&self.client, &review).await.map_err(|error| {
             tracing::warn!(%error, "a token could not be reviewed");
             self.metrics.reviewed("TokenReview", "failed");
             Reason::ActorUnknown

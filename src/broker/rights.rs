@@ -3,6 +3,7 @@
 //! A permit is believed for five seconds and a denial for one. Who asks the same at the same time waits for one answer. What
 //! cannot be known is not known, and never permitted.
 
+use super::question::ask;
 use crate::{
     metrics::{BrokerMetrics, Lookups},
     policy::exchange::Right,
@@ -10,10 +11,11 @@ use crate::{
 use aws_lc_rs::digest::{Context, SHA256};
 use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::{Api, Client, api::PostParams};
+use kube::Client;
 use moka::{Expiry, future::Cache};
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -52,13 +54,18 @@ pub struct Person<'a> {
 }
 
 /// Asks the API server what users may do.
-#[derive(Debug)]
 pub(super) struct Rights {
-    api: Api<SubjectAccessReview>,
+    client: Client,
     known: Cache<Question, bool>,
     lookups: Lookups,
     metrics: Arc<BrokerMetrics>,
     turns: Semaphore,
+}
+
+impl fmt::Debug for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rights")
+    }
 }
 
 impl Rights {
@@ -66,7 +73,7 @@ impl Rights {
     pub(super) fn new(client: Client, metrics: &Arc<BrokerMetrics>) -> Self {
         let known = Cache::builder().max_capacity(REMEMBERED).expire_after(ByAnswer).build();
         let (lookups, turns) = (metrics.lookups("right"), Semaphore::new(REVIEWS));
-        Self { api: Api::all(client), known, lookups, metrics: Arc::clone(metrics), turns }
+        Self { client, known, lookups, metrics: Arc::clone(metrics), turns }
     }
 
     /// Whether `person` may have each of `scopes` at the ProtectedResource of this name.
@@ -104,7 +111,7 @@ impl Rights {
     async fn review(&self, person: Person<'_>, resource: &str, scope: &str) -> Result<bool, ()> {
         let _turn = self.turns.acquire().await.map_err(|_| ())?;
         let review = review(person, resource, scope);
-        let answer = self.api.create(&PostParams::default(), &review).await;
+        let answer = ask(&self.client, &review).await;
         let said = match &answer {
             Ok(answer) => allowed(answer),
             Err(error) => {

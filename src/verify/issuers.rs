@@ -30,7 +30,7 @@ const ISSUERS: usize = 256;
 pub struct Bounds {
     /// How long one fetch may take, both documents together.
     pub fetch: Duration,
-    /// How long after a fetch failed the next begins, while there are no keys at all.
+    /// How long after a fetch failed the next begins, while there are no keys at all or one is sought that is not there.
     pub retry: Duration,
     /// How long after a fetch for a key that was not there the next such fetch begins, and after any the next for age.
     pub refresh: Duration,
@@ -61,8 +61,8 @@ struct State {
     fetched: Option<Instant>,
     /// When a fetch began last.
     begun: Option<Instant>,
-    /// When one began last because a key was not there.
-    sought: Option<Instant>,
+    /// From when on one may begin because a key is not there.
+    seek_again: Option<Instant>,
     /// Closed when the fetch that is under way is over, however it ends.
     under_way: Option<watch::Receiver<()>>,
     /// When somebody asked last.
@@ -95,9 +95,9 @@ impl State {
             return if may_begin(bounds.retry) { Due::First } else { Due::Nothing };
         };
         if !keys.has(kid) {
-            let may_seek = is_past(self.sought, bounds.refresh);
+            let may_seek = self.seek_again.is_none_or(|time| time <= now);
             if may_seek {
-                self.sought = Some(now);
+                self.seek_again = Some(now + bounds.refresh);
             }
             return if may_seek || self.is_under_way() { Due::First } else { Due::Nothing };
         }
@@ -198,7 +198,8 @@ impl Issuers {
     fn fetch(&self, issuer: &Issuer, authority: Option<String>, slot: &Arc<Slot>) -> watch::Receiver<()> {
         let (running, done) = watch::channel(());
         let (url, name) = (issuer.url.clone(), issuer.origin.name.clone());
-        let (slot, metrics, limit) = (Arc::clone(slot), Arc::clone(&self.metrics), self.bounds.fetch);
+        let (slot, metrics) = (Arc::clone(slot), Arc::clone(&self.metrics));
+        let Bounds { fetch: limit, retry, .. } = self.bounds;
         let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
         while fetches.try_join_next().is_some() {}
         fetches.spawn(async move {
@@ -211,6 +212,10 @@ impl Issuers {
                 }
                 Err(failure) => {
                     metrics.fetched(failure.as_str());
+                    // An issuer that was only restarting has not used up the minute.
+                    let (mut state, soon) = (slot.lock(), Instant::now() + retry);
+                    state.seek_again = state.seek_again.map(|time| time.min(soon));
+                    drop(state);
                     tracing::warn!(issuer = name, %failure, "an issuer's keys could not be fetched");
                 }
             }

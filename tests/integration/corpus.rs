@@ -79,6 +79,7 @@ async fn corpus_30_rights_down() {
         ("429", status(429, r#"{"kind": "Status", "status": "Failure", "code": 429}"#)),
         ("403", status(403, r#"{"kind": "Status", "status": "Failure", "code": 403}"#)),
         ("302", status(302, "<a href=\"http://169.254.169.254/\">Found</a>")),
+        ("302 with a yes", status(302, &review(json!({"allowed": true})))),
         ("no status", status(201, r#"{"metadata": {}, "spec": {}}"#)),
         ("yes as text", status(201, &review(json!({"allowed": "true"})))),
         ("no JSON", status(201, "allowed")),

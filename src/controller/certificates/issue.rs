@@ -40,7 +40,7 @@ pub(super) fn authority(now: Timestamp) -> Result<Pair, rcgen::Error> {
 pub(super) fn serving(authority: &Pair, names: &[String], now: Timestamp) -> Result<Pair, rcgen::Error> {
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, KeyPair::from_pem(&authority.key)?)?;
     let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, "deputy-webhook");
+    params.distinguished_name.push(DnType::CommonName, "Deputy");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     dated(&mut params, Validity::from(now, LEAF_LIFE));

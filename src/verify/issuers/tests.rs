@@ -226,6 +226,19 @@ async fn an_old_set_is_fetched_beside_its_use_and_a_very_old_one_before() {
 }
 
 #[tokio::test]
+async fn a_key_is_sought_again_soon_after_the_issuer_could_not_be_reached() {
+    let bounds = Bounds { refresh: Duration::from_secs(3600), ..BOUNDS };
+    let world = world(bounds, keys(&["k1"])).await;
+    assert!(world.has("k1").await);
+    world.site.answers(Answer::Broken);
+    assert!(!world.has("k2").await && !world.has("k2").await);
+    assert_eq!(world.site.fetches(), 2, "not at once");
+    world.site.answers(keys(&["k2"]));
+    sleep(BOUNDS.retry).await;
+    assert!(world.has("k2").await);
+}
+
+#[tokio::test]
 async fn a_set_that_could_not_be_fetched_for_long_ends() {
     let (began, bounds) = (Instant::now(), Bounds::default());
     let keys = json!({"keys": [Pair::es256().jwk("k1")]}).to_string();
