@@ -11,6 +11,7 @@ help: ## List the targets
 .PHONY: demo
 demo: install ## Set everything up and show the main job on a real cluster
 	e2e/demo
+	e2e/demo-delegation
 
 .PHONY: test
 test: cluster-up check e2e ## Set everything up and run every test
@@ -45,15 +46,16 @@ soak: install ## What takes minutes: the switch a hundred times, with figures
 	  a_suspension_takes_effect_in_time a_hundred_suspensions_at_once a_cron_job_that_forbids_overlap
 
 .PHONY: generate
-generate: ## Make the generated files again: CRDs, rule reference, manifests
+generate: ## Make the generated files again: CRDs, references, manifests
 	$(DEPUTY) crds > crds/deputy.dev.yaml
 	$(DEPUTY) crds --helm > charts/deputy/templates/crds/deputy.dev.yaml
+	$(DEPUTY) crds --markdown > docs/api.md
 	$(DEPUTY) rules --markdown > docs/rules.md
 	PATH="$(CURDIR)/e2e/.cluster/bin:$$PATH" charts/render
 
 .PHONY: generated
 generated: generate ## Fail if a generated file is not current
-	@git diff --exit-code --stat -- crds charts docs/rules.md manifests || \
+	@git diff --exit-code --stat -- crds charts docs/api.md docs/rules.md manifests || \
 	  { echo 'generated files are not current: commit what `make generate` made'; exit 1; }
 
 .PHONY: cluster-up

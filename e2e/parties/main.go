@@ -21,8 +21,10 @@ import (
 
 // parties by the word one is called by.
 var parties = map[string]func(context.Context) error{
+	"evaluate":         answering(evaluate),
 	"exchange-oauth2":  answering(exchangeWithOAuth2),
 	"exchange-zitadel": answering(exchangeWithZitadel),
+	"login":            answering(login),
 	"mcp-call":         answering(callTool),
 	"mcp-serve":        serveTools,
 	"verify-go-jose":   answering(verifyWithGoJose),

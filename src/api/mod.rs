@@ -5,6 +5,7 @@
 pub mod condition;
 pub mod crd;
 pub mod lean;
+pub mod reference;
 pub mod v1alpha1;
 
 /// API group of every kind of Deputy.

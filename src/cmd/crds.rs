@@ -1,6 +1,6 @@
 //! `deputy crds`: the CustomResourceDefinitions, as a cluster takes them or as the chart carries them.
 
-use crate::api::crd;
+use crate::api::{crd, reference};
 use clap::Args;
 
 /// The CustomResourceDefinitions.
@@ -9,10 +9,16 @@ pub(super) struct Options {
     /// Print them as a template of the Helm chart
     #[arg(long)]
     helm: bool,
+    /// Print the reference of their fields, in Markdown
+    #[arg(long, conflicts_with = "helm")]
+    markdown: bool,
 }
 
-/// Every definition as a YAML document.
+/// Every definition as a YAML document, or the reference of all.
 pub(super) fn text(options: &Options) -> anyhow::Result<String> {
+    if options.markdown {
+        return Ok(reference::markdown(&crd::all()));
+    }
     let mut documents = vec![];
     for mut definition in crd::all() {
         if options.helm {

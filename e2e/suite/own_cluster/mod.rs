@@ -1,6 +1,7 @@
 //! What only a cluster of our own lets a test do: cut lines and stop the API server. Left out with `CLUSTER=current`.
 
 mod corpus;
+mod evaluation;
 mod exchange;
 mod idp;
 mod parties;
