@@ -45,6 +45,10 @@ soak: install ## What takes minutes: the switch a hundred times, with figures
 	source e2e/cluster/env && DEPUTY_SOAK=1 cargo test --locked --test e2e -- --test-threads 1 --include-ignored \
 	  a_suspension_takes_effect_in_time a_hundred_suspensions_at_once a_cron_job_that_forbids_overlap
 
+.PHONY: bench
+bench: ## Measure exchange, evaluation and record, each beside its floor (two cores, some minutes)
+	cargo bench --locked --bench bench
+
 .PHONY: generate
 generate: ## Make the generated files again: CRDs, references, manifests
 	$(DEPUTY) crds > crds/deputy.dev.yaml

@@ -76,7 +76,8 @@ pub(super) struct Objects {
     pub(super) suspended: bool,
 }
 
-fn key() -> Vec<u8> {
+/// A key for ES256, PKCS #8.
+pub(super) fn key() -> Vec<u8> {
     let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
     key.unwrap().as_ref().to_vec()
 }
@@ -201,12 +202,12 @@ pub(super) struct Desk {
     pub(super) broker: Arc<Broker>,
     pub(super) idp: Signer,
     signer: Signer,
-    router: Router,
+    pub(super) router: Router,
     snapshots: watch::Sender<Arc<Snapshot>>,
     freshness: watch::Sender<Freshness>,
     keys: watch::Sender<Option<Arc<Keys>>>,
     api: Api,
-    record: TempDir,
+    pub(super) record: TempDir,
 }
 
 /// Keys, and what signs with them.
@@ -226,13 +227,28 @@ fn fresh() -> Freshness {
 
 /// A token as the API server signs them; its signature is the API server's to judge.
 pub(super) fn projected(sub: &str) -> String {
-    let claims = json!({"iss": CLUSTER, "aud": [BROKER], "sub": sub, "exp": NOW + 600});
+    projected_until(sub, NOW + 600)
+}
+
+/// The same, which ends then.
+pub(super) fn projected_until(sub: &str, ends: i64) -> String {
+    let claims = json!({"iss": CLUSTER, "aud": [BROKER], "sub": sub, "exp": ends});
     format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
 impl Desk {
     pub(super) fn new() -> Self {
-        let idp = Signer::new(Algorithm::Es256, &key()).unwrap();
+        Self::with(&key(), TempDir::new().unwrap(), now, unique)
+    }
+
+    /// One that believes the tokens which the key `idp` signs, keeps its record there, and has these for time and randomness.
+    pub(super) fn with(
+        idp: &[u8],
+        record: TempDir,
+        clock: fn() -> Timestamp,
+        random: fn() -> String,
+    ) -> Self {
+        let idp = Signer::new(Algorithm::Es256, idp).unwrap();
         let objects = Objects::new(&idp);
         let (snapshots, seen) = watch::channel(objects.snapshot());
         let (freshness, proved) = watch::channel(fresh());
@@ -242,12 +258,11 @@ impl Desk {
         let yes: Review = Box::new(|_| (201, json!({"allowed": true})));
         let api = Api { review: Arc::new(Mutex::new(yes)), asked: Arc::default() };
         let client = Client::new(Router::new().fallback(reviewed).with_state(api.clone()), "default");
-        let record = TempDir::new().unwrap();
         let options = store::Options {
             log: LogId([1; 8]),
             reserve: 4096,
             retry: Duration::from_secs(1),
-            now,
+            now: clock,
             metrics: None,
         };
         let mut metrics = Metrics::new(Role::Broker);
@@ -267,8 +282,8 @@ impl Desk {
             record: Wal::open(record.path(), &options).unwrap().0,
             noise: Mutex::new(Noise::default()),
             metrics: counted,
-            clock: now,
-            random: unique,
+            clock,
+            random,
         });
         let router = router(Arc::clone(&broker));
         Self { objects, broker, idp, signer, router, snapshots, freshness, keys, api, record }
