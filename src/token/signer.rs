@@ -12,7 +12,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use std::fmt;
+use std::{borrow::Cow, fmt, sync::OnceLock};
 
 /// The public part of a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Signer {
     pair: Pair,
     published: Published,
     random: SystemRandom,
+    /// The `typ` it was asked for first, which is the one it is asked for always, and the header that goes with it.
+    header: OnceLock<(String, String)>,
 }
 
 impl fmt::Debug for Signer {
@@ -77,7 +79,8 @@ impl Signer {
         jwk["kid"] = json!(kid);
         jwk["alg"] = json!(algorithm.as_str());
         jwk["use"] = json!("sig");
-        Ok(Self { algorithm, pair, published: Published { kid, jwk }, random: SystemRandom::new() })
+        let published = Published { kid, jwk };
+        Ok(Self { algorithm, pair, published, random: SystemRandom::new(), header: OnceLock::new() })
     }
 
     /// Its public part.
@@ -90,7 +93,7 @@ impl Signer {
     pub fn verify(&self, typ: &str, token: &str) -> Option<Vec<u8>> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, payload) = signed.split_once('.')?;
-        if header != self.header(typ) {
+        if header != &*self.header(typ) {
             return None;
         }
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
@@ -106,9 +109,13 @@ impl Signer {
         BASE64_URL_SAFE_NO_PAD.decode(payload).ok()
     }
 
-    fn header(&self, typ: &str) -> String {
-        let header = json!({"alg": self.algorithm.as_str(), "typ": typ, "kid": self.published.kid});
-        BASE64_URL_SAFE_NO_PAD.encode(header.to_string())
+    fn header(&self, typ: &str) -> Cow<'_, str> {
+        let made = || {
+            let header = json!({"alg": self.algorithm.as_str(), "typ": typ, "kid": self.published.kid});
+            BASE64_URL_SAFE_NO_PAD.encode(header.to_string())
+        };
+        let (of, header) = self.header.get_or_init(|| (typ.to_owned(), made()));
+        if of == typ { Cow::Borrowed(header) } else { Cow::Owned(made()) }
     }
 
     /// A JWS in compact form (RFC 7515 §7.1) over `claims`, a JSON object, with this `typ`.
