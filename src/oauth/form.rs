@@ -50,19 +50,28 @@ impl Form {
 
 /// The text of a name or a value: printable ASCII in which `+` is a space and `%` escapes a byte; UTF-8 when decoded.
 fn decode(encoded: &[u8]) -> Result<String, Reason> {
-    let mut bytes = Vec::with_capacity(encoded.len());
-    let mut rest = encoded.iter();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => match (rest.next().and_then(digit), rest.next().and_then(digit)) {
-                (Some(high), Some(low)) => high << 4 | low,
-                _ => return Err(Reason::FormMalformed),
-            },
-            b'+' => b' ',
-            byte if byte.is_ascii_graphic() => *byte,
-            _ => return Err(Reason::FormMalformed),
-        });
+    if !encoded.iter().all(u8::is_ascii_graphic) {
+        return Err(Reason::FormMalformed);
     }
+    let (mut bytes, mut rest) = (Vec::with_capacity(encoded.len()), encoded);
+    // Tokens are long and have none of these.
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'%' | b'+')) {
+        let (plain, marked) = rest.split_at(at);
+        bytes.extend_from_slice(plain);
+        rest = match marked {
+            [b'+', after @ ..] => {
+                bytes.push(b' ');
+                after
+            }
+            [b'%', high, low, after @ ..] => {
+                let (high, low) = digit(high).zip(digit(low)).ok_or(Reason::FormMalformed)?;
+                bytes.push(high << 4 | low);
+                after
+            }
+            _ => return Err(Reason::FormMalformed),
+        };
+    }
+    bytes.extend_from_slice(rest);
     String::from_utf8(bytes).map_err(|_| Reason::FormMalformed)
 }
 
