@@ -1,6 +1,9 @@
 //! Subjects that were verified, so that the same token is not verified again while nothing has changed.
 
-use super::{jwks::KeyId, subject::VerifiedSubject};
+use super::{
+    jwks::{Algorithm, KeyId},
+    subject::VerifiedSubject,
+};
 use crate::{index::delegation::Issuer, oauth::SubjectTokenType};
 use aws_lc_rs::digest::{Context, SHA256};
 use std::{
@@ -28,17 +31,33 @@ pub(super) fn token_id(token: &str, kind: SubjectTokenType) -> TokenId {
     id
 }
 
-struct Entry {
-    /// The key it was verified with.
-    key: KeyId,
-    subject: Arc<VerifiedSubject>,
+/// Whom a token was found to speak of, and what that rests on.
+pub(super) struct Known {
+    /// The name of the key that it was verified with, as the token has it.
+    pub kid: Option<String>,
+    /// What it was verified by.
+    pub algorithm: Algorithm,
+    /// The key.
+    pub key: KeyId,
+    /// Whom it speaks of.
+    pub subject: Arc<VerifiedSubject>,
+}
+
+impl Known {
+    /// Whether it rests on this `key` and this version of `issuer`. Time and actor are to be judged again.
+    pub(super) fn rests_on(&self, key: &KeyId, issuer: &Issuer) -> bool {
+        let origin = &issuer.origin;
+        self.key == *key
+            && self.subject.issuer_uid() == origin.uid
+            && self.subject.issuer_generation() == origin.generation
+    }
 }
 
 /// Two halves: what is used stays in the young one, and when that is full it becomes the old one, whose rest goes.
 #[derive(Default)]
 struct Halves {
-    young: HashMap<TokenId, Entry>,
-    old: HashMap<TokenId, Entry>,
+    young: HashMap<TokenId, Arc<Known>>,
+    old: HashMap<TokenId, Arc<Known>>,
 }
 
 /// The subjects that were verified. Those alone: nobody fills it without as many good tokens.
@@ -59,36 +78,28 @@ impl Cache {
         Self { halves: Mutex::default(), half: subjects / 2 }
     }
 
-    /// Whom a token was found to speak of, if that was by this `key`, under this version of `issuer`. Time and actor are to
-    /// be judged again.
-    pub(super) fn get(&self, id: &TokenId, key: &KeyId, issuer: &Issuer) -> Option<Arc<VerifiedSubject>> {
+    /// What was found of a token.
+    pub(super) fn get(&self, id: &TokenId) -> Option<Arc<Known>> {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = match halves.young.get(id) {
-            Some(entry) => entry,
-            None => {
-                let entry = halves.old.remove(id)?;
-                self.insert(&mut halves, *id, entry);
-                halves.young.get(id)?
-            }
-        };
-        let origin = &issuer.origin;
-        let is_same = entry.key == *key
-            && entry.subject.issuer_uid() == origin.uid
-            && entry.subject.issuer_generation() == origin.generation;
-        is_same.then(|| Arc::clone(&entry.subject))
+        if let Some(known) = halves.young.get(id) {
+            return Some(Arc::clone(known));
+        }
+        let known = halves.old.remove(id)?;
+        self.insert(&mut halves, *id, Arc::clone(&known));
+        Some(known)
     }
 
-    /// A token was found to speak of `subject`, by `key`.
-    pub(super) fn put(&self, id: TokenId, key: KeyId, subject: Arc<VerifiedSubject>) {
+    /// This was found of a token.
+    pub(super) fn put(&self, id: TokenId, known: Known) {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
-        self.insert(&mut halves, id, Entry { key, subject });
+        self.insert(&mut halves, id, Arc::new(known));
     }
 
-    fn insert(&self, halves: &mut Halves, id: TokenId, entry: Entry) {
+    fn insert(&self, halves: &mut Halves, id: TokenId, known: Arc<Known>) {
         if halves.young.len() >= self.half {
             halves.old = mem::take(&mut halves.young);
         }
-        halves.young.insert(id, entry);
+        halves.young.insert(id, known);
     }
 }
 
@@ -96,6 +107,11 @@ impl Cache {
 mod tests {
     use super::*;
     use crate::verify::testing::{self, Pair};
+
+    fn known(subject: &Arc<VerifiedSubject>) -> Known {
+        let (kid, algorithm, subject) = (Some("k".to_owned()), Algorithm::Es256, Arc::clone(subject));
+        Known { kid, algorithm, key: [1; 32], subject }
+    }
 
     fn ids(count: u8) -> impl Iterator<Item = TokenId> {
         (0..count).map(|n| [n; 32])
@@ -106,10 +122,10 @@ mod tests {
         let (cache, issuer) = (Cache::of(20), testing::issuer());
         let subject = testing::subject(&Pair::es256(), &issuer);
         for id in ids(200) {
-            cache.put(id, [1; 32], Arc::clone(&subject));
-            assert!(cache.get(&[0; 32], &[1; 32], &issuer).is_some(), "used all along");
+            cache.put(id, known(&subject));
+            assert!(cache.get(&[0; 32]).is_some(), "used all along");
         }
-        let held = ids(200).filter(|id| cache.get(id, &[1; 32], &issuer).is_some()).count();
+        let held = ids(200).filter(|id| cache.get(id).is_some()).count();
         assert!((10..=20).contains(&held), "{held}");
     }
 
@@ -118,14 +134,15 @@ mod tests {
         let (cache, issuer) = (Cache::of(20), testing::issuer());
         let id = token_id("a.b.c", SubjectTokenType::AccessToken);
         assert_ne!(id, token_id("a.b.c", SubjectTokenType::IdToken));
-        cache.put(id, [1; 32], testing::subject(&Pair::es256(), &issuer));
-        assert!(cache.get(&id, &[1; 32], &issuer).is_some());
-        assert!(cache.get(&id, &[2; 32], &issuer).is_none(), "another key of that name");
+        cache.put(id, known(&testing::subject(&Pair::es256(), &issuer)));
+        let known = cache.get(&id).unwrap();
+        assert!(known.rests_on(&[1; 32], &issuer));
+        assert!(!known.rests_on(&[2; 32], &issuer), "another key of that name");
         let mut newer = issuer.clone();
         newer.origin.generation += 1;
-        assert!(cache.get(&id, &[1; 32], &newer).is_none());
+        assert!(!known.rests_on(&[1; 32], &newer));
         let mut other = issuer;
         other.origin.uid = "other".into();
-        assert!(cache.get(&id, &[1; 32], &other).is_none());
+        assert!(!known.rests_on(&[1; 32], &other));
     }
 }

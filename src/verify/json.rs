@@ -3,7 +3,7 @@
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
 use std::fmt;
@@ -14,6 +14,56 @@ pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice(bytes) {
         Ok(Strict(Value::Object(object))) => Some(object),
         _ => None,
+    }
+}
+
+/// The member `name` of an object that [`object`] has read before: nothing is made of the others.
+pub(super) fn member(bytes: &[u8], name: &str) -> Option<Value> {
+    serde_json::Deserializer::from_slice(bytes).deserialize_map(Sought(name)).ok().flatten()
+}
+
+struct Sought<'n>(&'n str);
+
+impl<'de> Visitor<'de> for Sought<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Option<Value>, A::Error> {
+        let mut found = None;
+        while let Some(is_sought) = members.next_key_seed(Named(self.0))? {
+            if is_sought {
+                found = Some(members.next_value()?);
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a name is this one.
+struct Named<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for Named<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Named<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
     }
 }
 
@@ -107,6 +157,15 @@ mod tests {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
         assert_eq!(object(deep.as_bytes()), None);
         assert!(object(br#"{"a": {"b": 1}, "b": [{"b": 1}, {"b": 2}]}"#).is_some());
+    }
+
+    #[test]
+    fn one_member_is_found_among_the_others() {
+        let text = br#"{"a": {"sought": 1}, "\u0073ought": ["x", {"y": 2}], "b": "sought"}"#;
+        for name in ["a", "sought", "b", "c"] {
+            assert_eq!(member(text, name).as_ref(), object(text).unwrap().get(name), "{name}");
+        }
+        assert_eq!((member(b"[]", "a"), member(b"", "a"), member(b"{", "a")), (None, None, None));
     }
 
     proptest! {

@@ -23,6 +23,8 @@ pub struct Peeked<'t> {
     pub(super) issuer: String,
     pub(super) kid: Option<String>,
     pub(super) claims: Map<String, Value>,
+    /// The claims as they came.
+    pub(super) payload: Vec<u8>,
     /// Header and payload, as they are signed.
     pub(super) signed: &'t str,
     pub(super) signature: &'t str,
@@ -45,14 +47,14 @@ pub fn peek(token: &str) -> Result<Peeked<'_>, Reason> {
     }
     let (signed, signature) = token.rsplit_once('.').ok_or(Reason::SubjectMalformed)?;
     let (header, payload) = signed.split_once('.').ok_or(Reason::SubjectMalformed)?;
-    let header = part(header)?;
+    let (header, _) = part(header)?;
     let algorithm = header.get("alg").and_then(Value::as_str).and_then(Algorithm::named);
     let algorithm = algorithm.ok_or(Reason::SubjectAlg)?;
     if FORBIDDEN.iter().any(|member| header.contains_key(*member)) {
         return Err(Reason::SubjectHeader);
     }
     let header_type = header_type(header.get("typ"))?;
-    let claims = part(payload)?;
+    let (claims, payload) = part(payload)?;
     let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Reason::SubjectIssuer)?.to_owned();
     let kid = match header.get("kid") {
         None => None,
@@ -61,12 +63,13 @@ pub fn peek(token: &str) -> Result<Peeked<'_>, Reason> {
             Some(kid.ok_or(Reason::SubjectKey)?.to_owned())
         }
     };
-    Ok(Peeked { algorithm, header_type, issuer, kid, claims, signed, signature })
+    Ok(Peeked { algorithm, header_type, issuer, kid, claims, payload, signed, signature })
 }
 
-fn part(encoded: &str) -> Result<Map<String, Value>, Reason> {
+fn part(encoded: &str) -> Result<(Map<String, Value>, Vec<u8>), Reason> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| Reason::SubjectMalformed)?;
-    json::object(&bytes).ok_or(Reason::SubjectMalformed)
+    let object = json::object(&bytes).ok_or(Reason::SubjectMalformed)?;
+    Ok((object, bytes))
 }
 
 /// RFC 7515, section 4.1.9: a media type, whose `application/` may be left out. The list is closed: a logout token

@@ -2,11 +2,11 @@
 
 use super::{
     Issuers, VerifiedSubject,
-    cache::{Cache, token_id},
+    cache::{Cache, Known, TokenId, token_id},
     peek,
 };
 use crate::{
-    index::delegation::Delegation,
+    index::delegation::{Delegation, Issuer},
     metrics::Lookups,
     oauth::{Actor, Reason, SubjectTokenType, Token},
 };
@@ -48,21 +48,38 @@ impl Verifier {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<Arc<VerifiedSubject>, Reason> {
+        let id = token_id(token.as_str(), kind);
+        let known = self.known(&id, delegation, own_issuer).await;
+        self.lookups.looked(known.is_some());
+        if let Some((known, issuer)) = known {
+            known.still_stands(issuer, actor, now)?;
+            return Ok(known);
+        }
         let peeked = peek(token.as_str())?;
         let issuer = peeked.trusted(delegation, own_issuer)?;
         // Before anything is fetched for it.
         peeked.accepted(kind, issuer)?;
         let keys = self.issuers.keys(issuer, peeked.kid()).await;
         let key = keys.select(peeked.kid(), peeked.algorithm)?.id;
-        let id = token_id(token.as_str(), kind);
-        let known = self.cache.get(&id, &key, issuer);
-        self.lookups.looked(known.is_some());
-        if let Some(known) = known {
-            known.still_stands(issuer, actor, now)?;
-            return Ok(known);
-        }
+        let (kid, algorithm) = (peeked.kid.clone(), peeked.algorithm);
         let subject = Arc::new(peeked.verify(kind, &keys, issuer, own_issuer, actor, now)?);
-        self.cache.put(id, key, Arc::clone(&subject));
+        self.cache.put(id, Known { kid, algorithm, key, subject: Arc::clone(&subject) });
         Ok(subject)
+    }
+
+    /// Whom a token was found to speak of before, and its issuer, if issuer and key are what they were: all that a look into
+    /// the token would tell is then as it was.
+    async fn known<'d>(
+        &self,
+        id: &TokenId,
+        delegation: &'d Delegation,
+        own_issuer: &str,
+    ) -> Option<(Arc<VerifiedSubject>, &'d Issuer)> {
+        let known = self.cache.get(id)?;
+        let url = Some(known.subject.issuer_url()).filter(|url| *url != own_issuer)?;
+        let issuer = delegation.issuer(url)?;
+        let keys = self.issuers.keys(issuer, known.kid.as_deref()).await;
+        let key = keys.select(known.kid.as_deref(), known.algorithm).ok()?;
+        known.rests_on(&key.id, issuer).then(|| (Arc::clone(&known.subject), &**issuer))
     }
 }
