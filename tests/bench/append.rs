@@ -77,8 +77,13 @@ pub(super) fn run() {
 
 async fn append(appenders: usize, all: usize) -> Appended {
     let directory = serve::directory();
-    let options =
-        Options { log: LogId([1; 8]), reserve: 4096, retry: Duration::from_secs(1), now: clock::now };
+    let options = Options {
+        log: LogId([1; 8]),
+        reserve: 4096,
+        retry: Duration::from_secs(1),
+        now: clock::now,
+        metrics: None,
+    };
     let wal = Arc::new(Wal::open(directory.path(), &options).unwrap().0);
     let (before, start) = (place::used(process::id()), Instant::now());
     let mut tasks = JoinSet::new();
