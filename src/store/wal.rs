@@ -20,10 +20,16 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 /// Why a log has stopped that did not say why.
 pub(super) const ENDED: &str = "its writer has ended";
+
+/// A commit of this many bytes is not waited for any longer.
+const PLENTY: usize = MAX_COMMIT / 4 * 3;
 
 /// How a log is opened.
 #[derive(Clone, Debug)]
@@ -175,8 +181,8 @@ struct Queue {
     commit: Commit,
     /// Becomes true when the commit is durable; is gone when it never will be.
     done: watch::Sender<bool>,
-    /// Whether the writer waits. Waking it costs a system call.
-    is_idle: bool,
+    /// Of how many bytes a commit must be for the writer to be woken, if it waits. Waking it costs a system call.
+    wake_from: Option<usize>,
     is_closed: bool,
     /// Why nothing is taken now.
     stopped: Option<AppendError>,
@@ -194,7 +200,7 @@ impl Shared {
             queue: Mutex::new(Queue {
                 commit,
                 done,
-                is_idle: false,
+                wake_from: None,
                 is_closed: false,
                 stopped: None,
                 lost: None,
@@ -211,18 +217,30 @@ impl Shared {
         self.log
     }
 
-    /// Waits for something to write; returns it and whom to tell, or none if there will be nothing more. `spent` is a
-    /// commit that is over, for its space.
-    pub(super) fn take(&self, spent: Commit) -> Option<(Commit, watch::Sender<bool>)> {
+    /// Waits for something to write; returns it and whom to tell, or none if there will be nothing more. What comes before
+    /// `gathers` shares the commit, unless there is plenty. `spent` is a commit that is over, for its space.
+    pub(super) fn take(
+        &self,
+        spent: Commit,
+        gathers: Option<Instant>,
+    ) -> Option<(Commit, watch::Sender<bool>)> {
         let mut queue = self.lock();
         while queue.commit.is_empty() {
             if queue.is_closed {
                 return None;
             }
-            queue.is_idle = true;
+            queue.wake_from = Some(0);
             queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            queue.is_idle = false;
         }
+        while let Some(left) = gathers.map(|end| end.saturating_duration_since(Instant::now()))
+            && !left.is_zero()
+            && queue.commit.length() < PLENTY
+            && !queue.is_closed
+        {
+            queue.wake_from = Some(PLENTY);
+            queue = self.ready.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.wake_from = None;
         let next = queue.commit.next(spent);
         let commit = mem::replace(&mut queue.commit, next);
         let done = mem::replace(&mut queue.done, watch::Sender::new(false));
@@ -300,7 +318,8 @@ impl Shared {
         }
         let index = queue.commit.push(entry)?;
         let done = queue.done.subscribe();
-        let wake = mem::take(&mut queue.is_idle);
+        let length = queue.commit.length();
+        let wake = queue.wake_from.take_if(|from| length >= *from).is_some();
         drop(queue);
         if wake {
             self.ready.notify_one();

@@ -13,6 +13,11 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// A commit of so many entries shows that many wait at a time.
+const MANY: u64 = 4;
+/// How long after such a commit has begun the next begins at the earliest: a sync takes much of a core, however few share it.
+const SPACING: Duration = Duration::from_millis(1);
+
 /// What the writer asks of the files of a log.
 pub(super) trait Disk: Send + 'static {
     /// Writes some of `bytes` at `offset`; returns how many.
@@ -105,6 +110,7 @@ impl<D: Disk> Writer<D> {
     pub(super) fn run(mut self) {
         let mut spent = Commit::new(self.shared.log(), 0);
         let mut is_full = self.shared.is_full();
+        let mut gathers = None;
         loop {
             if is_full {
                 if self.shared.wait(self.retry) {
@@ -116,8 +122,9 @@ impl<D: Disk> Writer<D> {
                 }
                 continue;
             }
-            let Some((mut commit, done)) = self.shared.take(spent) else { break };
+            let Some((mut commit, done)) = self.shared.take(spent, gathers) else { break };
             let began = Instant::now();
+            gathers = (commit.end() - commit.first() >= MANY).then(|| began + SPACING);
             match self.tape.write(&mut commit) {
                 Ok(()) => {
                     if let Some(metrics) = &self.metrics {
