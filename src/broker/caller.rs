@@ -1,7 +1,7 @@
 //! Who asks about somebody else's action: a ServiceAccount, by its own token for this broker. The API server says whose it is;
 //! which resources it may ask about, their owners say.
 
-use super::reviews::{Reviews, prefilter};
+use super::reviews::Reviews;
 use crate::{metrics::BrokerMetrics, oauth::Reason};
 use http::{HeaderMap, header::AUTHORIZATION};
 use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
@@ -29,7 +29,7 @@ impl Reviews<Caller> {
         Self::new(client, audience, BELIEVED, read, metrics.lookups("caller"), Arc::clone(metrics))
     }
 
-    /// Who sent these `headers`, by a token of the issuer `cluster` for `broker` alone.
+    /// Who sent these `headers`, by a token of the issuer `cluster` for this broker alone.
     ///
     /// # Errors
     /// [`Reason::CallerUnauthenticated`] when that cannot be told, [`Reason::CallerUnknown`] when the API server does not say.
@@ -37,12 +37,10 @@ impl Reviews<Caller> {
         &self,
         headers: &HeaderMap,
         cluster: &str,
-        broker: &str,
         now: Timestamp,
     ) -> Result<Arc<Caller>, Reason> {
         let token = bearer(headers).ok_or(Reason::CallerUnauthenticated)?;
-        let expires = prefilter(token, cluster, broker, now).map_err(|_| Reason::CallerUnauthenticated)?;
-        self.of(token, expires).await.map_err(|reason| match reason {
+        self.of(token, cluster, now).await.map_err(|reason| match reason {
             Reason::ActorUnknown => Reason::CallerUnknown,
             _ => Reason::CallerUnauthenticated,
         })

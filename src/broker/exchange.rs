@@ -8,13 +8,12 @@ use super::{
     actor::{Actor, Presence},
     mint::{self, Issuers, Making, OnBehalf},
     record::{Asked, Asking},
-    reviews::prefilter,
     rights::Person,
     service::{Broker, Undone, permitted},
 };
 use crate::{
     audit::{RightsMode, User},
-    index::{Identity, Snapshot, delegation::UserRights},
+    index::{Snapshot, delegation::UserRights},
     oauth::{
         Actor as Act, Denied, Half, OAuthError, Parties, Reason, ScopeSet, TOKEN_TYPE, Token, TokenExchange,
         TokenResponse,
@@ -36,6 +35,8 @@ struct Admitted<'a> {
     request: &'a TokenExchange,
     actor: &'a Actor,
     snapshot: Arc<Snapshot>,
+    /// Uid of the agent's identity, by which it may act in that view.
+    identity: Option<String>,
     now: Timestamp,
     transaction: String,
     /// For whom, and how he is called on record.
@@ -88,8 +89,9 @@ impl Broker {
             }
         };
         let (now, transaction) = ((self.clock)(), (self.random)());
+        let identity = actor.standing(None, &snapshot, now).ok().map(|(identity, _)| identity.uid.clone());
         let mut admitted =
-            Admitted { request: &request, actor: &actor, snapshot, now, transaction, user: None };
+            Admitted { request: &request, actor: &actor, snapshot, identity, now, transaction, user: None };
         let decided = async {
             admitted.user = self.user(&admitted).await?;
             self.decide(&admitted).await
@@ -131,9 +133,8 @@ impl Broker {
     async fn authenticate(&self, request: &TokenExchange) -> Result<(Arc<Actor>, Arc<Snapshot>), Reason> {
         let (Parties::OnBehalfOfUser { actor_token, .. } | Parties::OnOwnBehalf { actor_token }) =
             &request.parties;
-        let Issuers { cluster, broker } = &self.issuers;
-        let expires = prefilter(actor_token.as_str(), cluster, broker, (self.clock)())?;
-        let actor = self.questions.agents.of(actor_token.as_str(), expires).await?;
+        let actor =
+            self.questions.agents.of(actor_token.as_str(), &self.issuers.cluster, (self.clock)()).await?;
         let snapshot = self.present(&actor, request.client_id.as_deref()).await?;
         Ok((actor, snapshot))
     }
@@ -146,8 +147,9 @@ impl Broker {
             Some((user, _)) => Some(self.known(user, &candidates, *now).await),
             None => None,
         };
-        let rights = known.as_ref().map(|known| known.rights.clone()).unwrap_or_default();
-        let grant = permitted(narrow(candidates, &rights))?;
+        let none = BTreeMap::new();
+        let rights = known.as_ref().map_or(&none, |known| &known.rights);
+        let grant = permitted(narrow(candidates, rights))?;
         let ends: Vec<_> =
             [actor.expires].into_iter().chain(user.iter().map(|(user, _)| user.expires_at())).collect();
         let expires = permitted(expiry(&grant, *now, &ends))?;
@@ -203,6 +205,10 @@ impl Broker {
         if presence != Presence::Live {
             return Err(Reason::ActorPodGone);
         }
+        // All but the time is as it was.
+        if Arc::ptr_eq(&snapshot, &admitted.snapshot) {
+            return Ok(());
+        }
         let scopes: BTreeSet<String> = grant.scopes().map(str::to_owned).collect();
         let resting_on = Some(grant.basis.policy.origin.uid.as_str());
         let candidates =
@@ -235,13 +241,9 @@ impl Admitted<'_> {
         self.request.scopes.as_slice().iter().map(|scope| scope.as_str().to_owned()).collect()
     }
 
-    fn identity(&self) -> Option<&Identity> {
-        self.actor.standing(None, &self.snapshot, self.now).ok().map(|(identity, _)| identity)
-    }
-
     fn request<'s>(&'s self, scopes: &'s BTreeSet<String>) -> Result<Request<'s>, Reason> {
-        let identity = self.identity().ok_or(Reason::AgentUnknown)?;
-        let Identity { namespace, name, uid, .. } = identity;
+        let uid = self.identity.as_deref().ok_or(Reason::AgentUnknown)?;
+        let Actor { namespace, name, .. } = self.actor;
         let subject = self.user.as_ref().map(|(user, _)| Subject {
             issuer: user.issuer_url(),
             username: user.username(),
@@ -258,7 +260,7 @@ impl Admitted<'_> {
             now: self.now,
             id: &self.transaction,
             actor: Some(self.actor),
-            identity: self.identity().map(|identity| identity.uid.as_str()),
+            identity: self.identity.as_deref(),
             user: self.user.as_ref().map(|(_, called)| called.clone()),
             action: Some("token".to_owned()),
             resource: Some(self.request.resource.as_str()),

@@ -44,12 +44,7 @@ enum Audience {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub(super) fn prefilter(
-    token: &str,
-    cluster: &str,
-    broker: &str,
-    now: Timestamp,
-) -> Result<Timestamp, Reason> {
+fn prefilter(token: &str, cluster: &str, broker: &str, now: Timestamp) -> Result<Timestamp, Reason> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -84,7 +79,8 @@ type Reading<T> = fn(UserInfo, Timestamp) -> Result<T, Reason>;
 pub(super) struct Reviews<T> {
     client: Client,
     audience: String,
-    known: Cache<[u8; 32], Arc<T>>,
+    /// And when the token ends.
+    known: Cache<[u8; 32], (Arc<T>, Timestamp)>,
     lookups: Lookups,
     metrics: Arc<BrokerMetrics>,
     read: Reading<T>,
@@ -112,23 +108,26 @@ impl<T: Send + Sync + 'static> Reviews<T> {
         Self { client, audience, known, lookups, metrics, read, turns }
     }
 
-    /// Whose token this is, which ends at `expires`. Requests with one token wait for one review.
+    /// Whose token this is at `now`, which `cluster` should have issued. Requests with one token wait for one review.
     ///
     /// # Errors
-    /// When it is nobody's, or the API server does not say.
-    pub(super) async fn of(&self, token: &str, expires: Timestamp) -> Result<Arc<T>, Reason> {
+    /// When it is nobody's, or the API server does not say, or need not be asked.
+    pub(super) async fn of(&self, token: &str, cluster: &str, now: Timestamp) -> Result<Arc<T>, Reason> {
         let hash = digest(&SHA256, token.as_bytes());
         let key: [u8; 32] = hash.as_ref().try_into().map_err(|_| Reason::ActorUnknown)?;
+        // What it says of itself it says still, and only the time is another.
         let known = self.known.get(&key).await;
         self.lookups.looked(known.is_some());
-        if let Some(known) = known {
-            return Ok(known);
+        if let Some((known, expires)) = known {
+            return if expires <= now { Err(Reason::ActorExpired) } else { Ok(known) };
         }
+        let expires = prefilter(token, cluster, &self.audience, now)?;
         let asked = async {
             let review = timeout(PATIENCE, self.review(token)).await.map_err(|_| Reason::ActorUnknown)??;
-            (self.read)(review, expires).map(Arc::new)
+            Ok((Arc::new((self.read)(review, expires)?), expires))
         };
-        self.known.try_get_with(key, asked).await.map_err(|reason| *reason)
+        let known = self.known.try_get_with(key, asked).await;
+        known.map(|(known, _)| known).map_err(|reason: Arc<Reason>| *reason)
     }
 
     async fn review(&self, token: &str) -> Result<UserInfo, Reason> {

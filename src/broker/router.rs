@@ -116,12 +116,16 @@ fn refuse(refused: &OAuthError) -> Response {
 
 /// JSON that nobody keeps (RFC 6749, section 5.1).
 fn json(status: StatusCode, body: String) -> Response {
-    let headers = [
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    for (name, value) in [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
         (header::PRAGMA, "no-cache"),
-    ];
-    (status, headers, body).into_response()
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 async fn jwks(State(broker): State<Arc<Broker>>) -> Response {
