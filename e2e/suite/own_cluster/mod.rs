@@ -81,7 +81,8 @@ fn permits_stop_when_the_line_is_cut_silently() {
     ns.agent("a");
     let pod = ns.pod("p", "a", "");
     let ask = || run("kubectl", &["create", "--dry-run=server", "-f", "-"], &pod);
-    ask().accepted();
+    // Where the API server was stopped a moment ago, Kubernetes itself is late with a new namespace's account.
+    eventually("it is permitted", || ask().ok.then_some(()));
     let cut = Cut::of(webhooks());
     let last = permits_stop(ask, "permits nothing at the moment");
     figure(&format!("silent cut: last permit {:.1} s after it", last.as_secs_f64()));
