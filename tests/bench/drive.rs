@@ -21,7 +21,7 @@ const ROUNDS: usize = 6;
 /// How long each measurement takes.
 const TIME: Duration = Duration::from_secs(2);
 /// Fresh tokens for one measurement: more than are exchanged in that time.
-const FRESH: usize = 40_000;
+const FRESH: usize = 30_000;
 
 /// What is measured.
 pub(super) struct Measured {

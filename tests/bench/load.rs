@@ -80,7 +80,10 @@ impl Load {
             stream.set_nodelay(true).unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let stream = connector.connect(name, stream).await.unwrap();
-            load.connections.push(Connection { stream, buffer: vec![0; 16 << 10] });
+            let mut connection = Connection { stream, buffer: vec![0; 16 << 10] };
+            // The server does not wait long for the first request.
+            connection.ask(b"GET /jwks HTTP/1.1\r\nhost: deputy.example.com\r\n\r\n").await;
+            load.connections.push(connection);
         }
         load
     }

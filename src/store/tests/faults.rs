@@ -358,6 +358,21 @@ async fn entries_that_come_while_the_disk_is_busy_share_a_sync() {
     );
 }
 
+/// This disk is faster than anybody who appends: without the writer's patience each entry would have a sync of its own.
+#[tokio::test]
+async fn many_who_append_again_and_again_share_syncs_also_on_a_fast_disk() {
+    let disk = Memory::default();
+    let wal = disk.start();
+    let again = async || {
+        for _ in 0..50 {
+            wal.append(b"again").await.unwrap();
+        }
+    };
+    join_all((0..8).map(|_| again())).await;
+    let syncs = disk.0.0.lock().unwrap().syncs;
+    assert!(syncs < 150, "{syncs} syncs for {} entries", disk.entries().len());
+}
+
 #[tokio::test]
 async fn denials_leave_half_of_the_room_to_those_who_wait_and_are_counted() {
     let disk = Memory::default();
