@@ -1,6 +1,5 @@
 mod crash;
 mod faults;
-mod rate;
 
 use super::*;
 use crate::audit::{Acknowledged, Entry, Kind, LogId, Recovered};
