@@ -166,11 +166,11 @@ fn malformed(body: &[u8]) -> &'static str {
     };
     let body = Value::Object(body);
     let texts = [
-        ("/subject", "/subject/type", "subject.type must be a string"),
-        ("/subject", "/subject/id", "subject.id must be a string"),
-        ("/action", "/action/name", "action.name must be a string"),
-        ("/resource", "/resource/type", "resource.type must be a string"),
-        ("/resource", "/resource/id", "resource.id must be a string"),
+        ("/subject/type", "subject.type must be a string"),
+        ("/subject/id", "subject.id must be a string"),
+        ("/action/name", "action.name must be a string"),
+        ("/resource/type", "resource.type must be a string"),
+        ("/resource/id", "resource.id must be a string"),
     ];
     let objects = [
         ("/subject", "subject must be an object"),
@@ -178,9 +178,9 @@ fn malformed(body: &[u8]) -> &'static str {
         ("/resource", "resource must be an object"),
     ];
     let no_object = objects.iter().find(|(at, _)| !body.pointer(at).is_some_and(Value::is_object));
-    let no_text = texts.iter().find(|(_, at, _)| !body.pointer(at).is_some_and(Value::is_string));
+    let no_text = texts.iter().find(|(at, _)| !body.pointer(at).is_some_and(Value::is_string));
     match (no_object, no_text) {
-        (Some((_, told)), _) | (None, Some((_, _, told))) => told,
+        (Some((_, told)), _) | (None, Some((_, told))) => told,
         (None, None) => {
             "a member is there twice, or properties, context, act or access_token are of another type"
         }

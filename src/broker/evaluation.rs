@@ -6,7 +6,6 @@
 //! it is answered; a denial waits for nothing.
 
 use super::{
-    actor::Presence,
     caller::Caller,
     presented::Presented,
     record::{Asked, Asking},
@@ -191,11 +190,7 @@ impl Broker {
         presented: &Presented,
         before: &Arc<Snapshot>,
     ) -> Result<(), Reason> {
-        self.is_fit()?;
-        let snapshot = Arc::clone(&self.snapshots.borrow());
-        if presented.actor.standing(None, &snapshot, (self.clock)())?.1 != Presence::Live {
-            return Err(Reason::ActorPodGone);
-        }
+        let snapshot = self.still(&presented.actor, None)?;
         // Otherwise all but the time is as it was.
         if Arc::ptr_eq(&snapshot, before) { Ok(()) } else { question.judge(presented, &snapshot).map(drop) }
     }

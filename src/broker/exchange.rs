@@ -5,7 +5,7 @@
 //! is looked at once more between the record and the answer.
 
 use super::{
-    actor::{Actor, Presence},
+    actor::Actor,
     mint::{self, Issuers, Making, OnBehalf},
     record::{Asked, Asking},
     rights::Person,
@@ -161,7 +161,7 @@ impl Broker {
         let rights = known.as_ref().map(|known| (known.mode, known.as_of));
         let asked = Asked { jti: Some(&jti), ..admitted.asked() };
         let index = self.append(&asked.permitted(&grant, rights)).await?;
-        if let Err(reason) = self.still(admitted, &grant) {
+        if let Err(reason) = self.may_still_have(admitted, &grant) {
             self.note(&asked.withheld(reason));
             return Err(Undone::Withheld(reason));
         }
@@ -197,14 +197,8 @@ impl Broker {
     }
 
     /// Whether what was permitted would be permitted still: the token is not out yet.
-    fn still(&self, admitted: &Admitted<'_>, grant: &Grant<'_>) -> Result<(), Reason> {
-        self.is_fit()?;
-        let snapshot = Arc::clone(&self.snapshots.borrow());
-        let client_id = admitted.request.client_id.as_deref();
-        let (_, presence) = admitted.actor.standing(client_id, &snapshot, (self.clock)())?;
-        if presence != Presence::Live {
-            return Err(Reason::ActorPodGone);
-        }
+    fn may_still_have(&self, admitted: &Admitted<'_>, grant: &Grant<'_>) -> Result<(), Reason> {
+        let snapshot = self.still(admitted.actor, admitted.request.client_id.as_deref())?;
         // All but the time is as it was.
         if Arc::ptr_eq(&snapshot, &admitted.snapshot) {
             return Ok(());

@@ -129,6 +129,19 @@ impl Broker {
         }
     }
 
+    /// The view of the cluster as it is by now, in which `actor` may act still: for what is permitted and on record already.
+    ///
+    /// # Errors
+    /// Why nothing is permitted any more.
+    pub(super) fn still(&self, actor: &Actor, client_id: Option<&str>) -> Result<Arc<Snapshot>, Reason> {
+        self.is_fit()?;
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        match actor.standing(client_id, &snapshot, (self.clock)())?.1 {
+            Presence::Live => Ok(snapshot),
+            Presence::Unseen => Err(Reason::ActorPodGone),
+        }
+    }
+
     /// Puts a permit on record, and waits until it is durable.
     pub(super) async fn append(&self, entry: &Entry) -> Result<u64, Reason> {
         let failed = |why: &dyn std::fmt::Display| {
